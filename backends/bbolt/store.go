@@ -1,0 +1,185 @@
+package bbolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/wind-c/comqtt/v3/backends"
+)
+
+var _ backends.Store = (*Store)(nil)
+
+// Store is one open file. Make one with Open.
+type Store struct {
+	path     string
+	readOnly bool
+	db       *bolt.DB
+	file     *os.File // the one bbolt works on
+
+	// life is held shared by whatever touches db and exclusively by Close. It
+	// is not held while a scan calls back.
+	life   sync.RWMutex
+	closed bool
+
+	commit sync.Mutex // one Commit or Check at a time
+
+	// failed is the error that ended the use of the store, nil while it works.
+	failed atomic.Pointer[error]
+	// stuck says that a panic left bbolt with a lock held: its Close would hang.
+	stuck atomic.Bool
+}
+
+// Path returns the path of the file.
+func (s *Store) Path() string { return s.path }
+
+// Commit writes b and m in one transaction: one write of the changed pages, a
+// sync, the meta page, a sync. See [backends.Store] for the contract.
+func (s *Store) Commit(ctx context.Context, b *backends.Batch, m backends.Mark) error {
+	if err := b.Err(); err != nil {
+		return err
+	}
+	s.life.RLock()
+	defer s.life.RUnlock()
+	s.commit.Lock()
+	defer s.commit.Unlock()
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	if s.readOnly {
+		return fmt.Errorf("bbolt: commit to %s: %w", s.path, backends.ErrReadOnly)
+	}
+	return s.update(func(tx *bolt.Tx) error {
+		if err := apply(ctx, tx, b); err != nil {
+			return err
+		}
+		return tx.Bucket(metaBucket).Put(markKey, backends.EncodeMark(nil, m))
+	})
+}
+
+// ctxEvery is how many operations pass between two looks at the context.
+const ctxEvery = 1024
+
+// apply puts the operations of b into tx.
+func apply(ctx context.Context, tx *bolt.Tx, b *backends.Batch) error {
+	var (
+		table  = -1
+		bucket *bolt.Bucket
+		n      int
+		err    error
+	)
+	for op := range b.Sorted() {
+		if n++; n%ctxEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if int(op.Key[0]) != table {
+			table = int(op.Key[0])
+			if bucket, err = tx.CreateBucketIfNotExists(op.Key[:1]); err != nil {
+				return fmt.Errorf("bbolt: create table %q: %w", op.Key[:1], err)
+			}
+			bucket.FillPercent = fillPercent(op.Key[0])
+		}
+		if op.Delete {
+			err = bucket.Delete(op.Key)
+		} else {
+			err = bucket.Put(op.Key, op.Value)
+		}
+		if err != nil {
+			return fmt.Errorf("bbolt: write key %q: %w", op.Key, err)
+		}
+	}
+	return ctx.Err()
+}
+
+// fillPercent is how full bbolt leaves the pages it splits: nearly full in the
+// tables that grow at their end.
+func fillPercent(table byte) float64 {
+	switch table {
+	case backends.TableBody, backends.TableMessage, backends.TableSession:
+		return 0.95
+	}
+	return bolt.DefaultFillPercent
+}
+
+// update runs fn in a write transaction and commits it. Only commit calls it.
+func (s *Store) update(fn func(tx *bolt.Tx) error) (err error) {
+	var tx *bolt.Tx
+	defer s.guard(&err, func() { s.abandon(tx) })()
+	if tx, err = s.db.Begin(true); err != nil {
+		return s.fail(fmt.Errorf("bbolt: begin in %s: %w: %w", s.path, backends.ErrSyncFailed, err))
+	}
+	if err = fn(tx); err != nil {
+		if rerr := tx.Rollback(); rerr != nil {
+			return s.fail(fmt.Errorf("bbolt: roll back in %s: %w: %w", s.path, backends.ErrSyncFailed, rerr))
+		}
+		return err
+	}
+	if err = tx.Commit(); err == nil {
+		return nil
+	}
+	if errors.Is(err, berrors.ErrMaxSizeReached) {
+		return fmt.Errorf("bbolt: commit to %s: %w: %w", s.path, backends.ErrFull, err)
+	}
+	return s.fail(fmt.Errorf("bbolt: commit to %s: %w: %w", s.path, backends.ErrSyncFailed, err))
+}
+
+// Mark reads the mark, see [backends.Store].
+func (s *Store) Mark(ctx context.Context) (m backends.Mark, err error) {
+	err = s.view(ctx, func(tx *bolt.Tx) error {
+		b := tx.Bucket(metaBucket)
+		if b == nil {
+			return s.damage(markKey, errors.New("no meta bucket"))
+		}
+		enc := b.Get(markKey)
+		if enc == nil {
+			return nil
+		}
+		var derr error
+		m, derr = backends.DecodeMark(enc)
+		return s.complete(derr)
+	})
+	return m, err
+}
+
+// Close waits for running calls and closes the file, see [backends.Store].
+func (s *Store) Close() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	var err error
+	if s.stuck.Load() {
+		err = s.file.Close() // gives the lock on the file back
+	} else {
+		err = s.db.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("bbolt: close %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// usable says whether a call may go on. The caller holds life.
+func (s *Store) usable(ctx context.Context) error {
+	if s.closed {
+		return backends.ErrClosed
+	}
+	if f := s.failed.Load(); f != nil {
+		return *f
+	}
+	return ctx.Err()
+}
+
+// fail makes err the answer to every later call.
+func (s *Store) fail(err error) error {
+	s.failed.CompareAndSwap(nil, &err)
+	return *s.failed.Load()
+}

@@ -1,0 +1,212 @@
+package listeners
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// DefaultWebsocketPath is where clients expect MQTT (MQTT 5, section 6).
+	DefaultWebsocketPath = "/mqtt"
+
+	// subprotocol is the name in the handshake [MQTT-6.0.0-3], [MQTT-6.0.0-4].
+	subprotocol = "mqtt"
+
+	// A handshake that takes longer is given up.
+	handshakeTimeout = 10 * time.Second
+	// Request line and headers may be this long; net/http adds 4 KiB of slack.
+	handshakeHeaderMax = 8 << 10
+
+	// readBufferSize is what an idle connection keeps for reading: enough for
+	// several small frames in one system call; long payloads bypass it.
+	readBufferSize = 1 << 10
+	// controlBufferSize holds any control frame (2 + 125 bytes), so that each
+	// reaches the socket in one write and never inside a data frame.
+	controlBufferSize = 160
+)
+
+// Websocket listens for MQTT over WebSocket (RFC 6455, MQTT 5 section 6).
+type Websocket struct {
+	acceptor
+
+	// Origins limits which web pages may connect, as host patterns like
+	// "*.example.com" (path.Match). Empty means any: an MQTT client
+	// authenticates itself in CONNECT, not by cookies, so a foreign page gains
+	// nothing that a program would not. Set before Listen.
+	Origins []string
+	// Logger gets accept errors and, at debug level, refused handshakes. Nil
+	// discards them. Set before Listen.
+	Logger *slog.Logger
+
+	path       string
+	handshakes sync.WaitGroup // handlers running; Add under mu, before closed
+	server     *http.Server
+	handle     func(net.Conn)
+}
+
+var _ Listener = (*Websocket)(nil)
+
+// NewWebsocket returns a listener for addr, "host:port", which takes
+// connections at path; an empty path means DefaultWebsocketPath.
+func NewWebsocket(id, addr, path string) *Websocket {
+	if path == "" {
+		path = DefaultWebsocketPath
+	}
+	w := &Websocket{path: path}
+	w.acceptor = newAcceptor(id, "tcp", addr, func() (net.Listener, error) { return bindTCP(addr) })
+	w.server = &http.Server{
+		Handler:           http.HandlerFunc(w.serveHTTP),
+		ReadHeaderTimeout: handshakeTimeout,
+		ReadTimeout:       handshakeTimeout,
+		WriteTimeout:      handshakeTimeout,
+		MaxHeaderBytes:    handshakeHeaderMax,
+	}
+	w.server.SetKeepAlivesEnabled(false)
+	return w
+}
+
+// ID returns the listener's name.
+func (w *Websocket) ID() string { return w.id }
+
+// Protocol returns "ws".
+func (w *Websocket) Protocol() string { return "ws" }
+
+// Address returns host:port, after Listen with the port that was bound.
+func (w *Websocket) Address() string { return w.addr() }
+
+// Path returns the path of the URL clients connect to.
+func (w *Websocket) Path() string { return w.path }
+
+// Listen binds the address.
+func (w *Websocket) Listen() error { return w.listen() }
+
+// Serve accepts until Close. handle gets a net.Conn whose Read and Write carry
+// the payload of binary frames as one stream, and which is a Waiter.
+func (w *Websocket) Serve(handle func(net.Conn)) error {
+	done, err := w.begin()
+	if done == nil {
+		return err
+	}
+	defer close(done)
+	w.handle = handle
+	w.server.ErrorLog = slog.NewLogLogger(logger(w.Logger).Handler(), slog.LevelDebug)
+	if err := w.server.Serve(&httpListener{w: w}); !errors.Is(err, http.ErrServerClosed) {
+		return w.unlessClosed(err)
+	}
+	return nil
+}
+
+// Close stops accepting and waits for handshakes under way.
+func (w *Websocket) Close() error {
+	err := w.close()
+	// Ends the handshakes that still wait for their peer; connections that were
+	// handed over are no longer the HTTP server's.
+	err = errors.Join(err, w.server.Close())
+	w.handshakes.Wait()
+	return err
+}
+
+// httpListener lets net/http accept through our loop, which never gives up.
+type httpListener struct{ w *Websocket }
+
+func (l *httpListener) Accept() (net.Conn, error) { return l.w.accept(logger(l.w.Logger)) }
+func (l *httpListener) Addr() net.Addr            { return l.w.ln.Addr() }
+
+// Close is called by net/http when Serve ends; the socket is the acceptor's.
+func (l *httpListener) Close() error { return nil }
+
+// enter counts a handshake, unless the listener is closed.
+func (w *Websocket) enter() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	w.handshakes.Add(1)
+	return true
+}
+
+func (w *Websocket) serveHTTP(rw http.ResponseWriter, r *http.Request) {
+	if !w.enter() {
+		http.Error(rw, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	defer w.handshakes.Done()
+	if r.URL.Path != w.path {
+		http.Error(rw, "MQTT over WebSocket is at "+w.path, http.StatusNotFound)
+		return
+	}
+	upgrade := r.Header.Get("Upgrade") != ""
+	if upgrade && !offersMQTT(r.Header) {
+		w.refused(r, "subprotocol mqtt not offered")
+		http.Error(rw, "the client must offer the WebSocket subprotocol mqtt [MQTT-6.0.0-3]", http.StatusBadRequest)
+		return
+	}
+	// Names are compared exactly (RFC 6455, 4.2.2) and exactly this one is
+	// answered [MQTT-6.0.0-4], whatever else was offered.
+	r.Header.Set("Sec-WebSocket-Protocol", subprotocol)
+	hj := &hijacker{ResponseWriter: rw}
+	ws, err := websocket.Accept(hj, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{subprotocol},
+		InsecureSkipVerify: len(w.Origins) == 0,
+		OriginPatterns:     w.Origins,
+		CompressionMode:    websocket.CompressionDisabled,
+	})
+	if err != nil {
+		w.refused(r, err.Error())
+		return
+	}
+	ws.SetReadLimit(-1)
+	// A goroutine of its own with a small stack: this one, and what the HTTP
+	// server keeps for it, ends here.
+	go w.handle(&wsConn{ws: ws, gate: hj.gate})
+}
+
+func (w *Websocket) refused(r *http.Request, why string) {
+	logger(w.Logger).Debug("websocket handshake refused", "listener", w.id, "remote", r.RemoteAddr, "reason", why)
+}
+
+// offersMQTT reports whether mqtt is among the subprotocols offered, which may
+// come in one header or several.
+func offersMQTT(h http.Header) bool {
+	for _, line := range h.Values("Sec-WebSocket-Protocol") {
+		offered := func(name string) bool { return strings.TrimSpace(name) == subprotocol }
+		if slices.ContainsFunc(strings.Split(line, ","), offered) {
+			return true
+		}
+	}
+	return false
+}
+
+// hijacker puts a gate between the connection and the WebSocket library, and
+// small buffers in the place of the HTTP server's.
+type hijacker struct {
+	http.ResponseWriter
+	gate *gate
+}
+
+// Hijack implements http.Hijacker.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	raw, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	if err != nil {
+		return nil, nil, errors.Join(err, raw.Close())
+	}
+	h.gate = &gate{Conn: raw, early: bytes.Clone(early)}
+	return h.gate, bufio.NewReadWriter(
+		bufio.NewReaderSize(h.gate, readBufferSize),
+		bufio.NewWriterSize(h.gate, controlBufferSize)), nil
+}

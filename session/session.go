@@ -1,0 +1,191 @@
+package session
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/wind-c/comqtt/v3/session/topic"
+	"github.com/wind-c/comqtt/v3/wal/record"
+)
+
+// Forever is the expiry of a session that never ends by itself, in seconds
+// (MQTT 5 section 3.1.2.11.2).
+const Forever = 1<<32 - 1
+
+// Subscription is what a session holds for one filter.
+type Subscription struct {
+	Options topic.Options // QoS is the granted one
+	ID      uint32        // subscription identifier, 0 = none
+}
+
+// Session is the durable state of one client. The apply loop owns it.
+type Session struct {
+	ID       uint64 // record index of the Connect that began it
+	ClientID string
+	User     string
+	Ref      uint32 // slot in the subscription index; not state
+
+	Version        uint8        // protocol level of the last connection: 3, 4 or 5
+	Epoch          record.Epoch // current connection, 0 = none
+	Expiry         uint32       // seconds after the disconnect; Forever never
+	ReceiveMaximum uint16       // of the client
+	MaxPacket      uint32       // of the client, 0 = no limit
+	Disconnected   int64        // log time of the last disconnect, unix ms; with Epoch 0
+
+	Will    record.Will // with HasWill; its bytes belong to the session
+	HasWill bool
+	WillAt  int64 // log time at which the will falls due, 0 = with the connection's end
+
+	Out Outbound[uint64]
+
+	QueuedBytes uint64 // sum of the sizes of queued and in-flight messages; not state, follows from Out
+
+	subs     map[string]Subscription
+	received []uint16 // QoS 2 identifiers taken and not released, sorted
+
+	// What changed since the last checkpoint.
+	Dirty     bool // something of the session changed
+	subsDirty map[string]bool
+	recvDirty map[uint16]bool // true: stored in the backend, false: new
+}
+
+// Connected reports whether a client is connected to the session.
+func (s *Session) Connected() bool { return s.Epoch != 0 }
+
+// ExpiresAt returns the log time (unix ms) at which the session ends, and
+// false while it is connected or when it never ends by itself.
+func (s *Session) ExpiresAt() (int64, bool) {
+	if s.Connected() || s.Expiry == Forever {
+		return 0, false
+	}
+	return s.Disconnected + int64(s.Expiry)*1000, true
+}
+
+// Window returns how many identifiers may be in use at once.
+func (s *Session) Window(maxInflight uint16) int {
+	return int(min(maxInflight, s.ReceiveMaximum))
+}
+
+// Subscribe adds or replaces the subscription to a filter and reports whether
+// there was one.
+func (s *Session) Subscribe(filter string, sub Subscription) bool {
+	_, had := s.subs[filter]
+	if s.subs == nil {
+		s.subs = make(map[string]Subscription)
+	}
+	s.subs[filter] = sub
+	s.subDirty(filter)
+	return had
+}
+
+// Unsubscribe removes the subscription to a filter and reports whether there
+// was one.
+func (s *Session) Unsubscribe(filter string) bool {
+	if _, had := s.subs[filter]; !had {
+		return false
+	}
+	delete(s.subs, filter)
+	s.subDirty(filter)
+	return true
+}
+
+// Subscription returns what the session holds for a filter.
+func (s *Session) Subscription(filter string) (Subscription, bool) {
+	sub, ok := s.subs[filter]
+	return sub, ok
+}
+
+// Subscriptions returns how many filters the session is subscribed to.
+func (s *Session) Subscriptions() int { return len(s.subs) }
+
+// Filters returns the session's filters, sorted.
+func (s *Session) Filters() []string { return slices.Sorted(maps.Keys(s.subs)) }
+
+func (s *Session) subDirty(filter string) {
+	if s.subsDirty == nil {
+		s.subsDirty = make(map[string]bool)
+	}
+	s.subsDirty[filter] = true
+}
+
+// Receive notes the identifier of a QoS 2 PUBLISH from the client and reports
+// whether it is new. A repeated one is a duplicate [MQTT-4.3.3-10].
+func (s *Session) Receive(pid uint16) bool {
+	i, had := slices.BinarySearch(s.received, pid)
+	if had {
+		return false
+	}
+	s.received = slices.Insert(s.received, i, pid)
+	s.receiptDirty(pid, false)
+	return true
+}
+
+// Release forgets a received identifier (PUBREL) and reports whether it was
+// known.
+func (s *Session) Release(pid uint16) bool {
+	i, had := slices.BinarySearch(s.received, pid)
+	if !had {
+		return false
+	}
+	s.received = slices.Delete(s.received, i, i+1)
+	s.receiptDirty(pid, true)
+	return true
+}
+
+// Received returns the identifiers taken and not released, sorted.
+func (s *Session) Received() []uint16 { return s.received }
+
+func (s *Session) receiptDirty(pid uint16, was bool) {
+	if s.recvDirty == nil {
+		s.recvDirty = make(map[uint16]bool)
+	}
+	if stored, seen := s.recvDirty[pid]; seen {
+		was = stored
+	}
+	s.recvDirty[pid] = was
+}
+
+// RestoreSubscription puts back a subscription that the backend held.
+func (s *Session) RestoreSubscription(filter string, sub Subscription) {
+	if s.subs == nil {
+		s.subs = make(map[string]Subscription)
+	}
+	s.subs[filter] = sub
+}
+
+// RestoreReceived puts back a received identifier that the backend held.
+func (s *Session) RestoreReceived(pid uint16) {
+	if i, had := slices.BinarySearch(s.received, pid); !had {
+		s.received = slices.Insert(s.received, i, pid)
+	}
+}
+
+// SubscriptionChanges calls fn in filter order for each filter that changed
+// since the last call; held is false for one that is gone.
+func (s *Session) SubscriptionChanges(fn func(filter string, sub Subscription, held bool)) {
+	if len(s.subsDirty) == 0 {
+		return
+	}
+	for _, f := range slices.Sorted(maps.Keys(s.subsDirty)) {
+		sub, held := s.subs[f]
+		fn(f, sub, held)
+	}
+	s.subsDirty = nil
+}
+
+// ReceivedChanges calls fn in order for each received identifier that came or
+// went since the last call, leaving out those that did both.
+func (s *Session) ReceivedChanges(fn func(pid uint16, held bool)) {
+	if len(s.recvDirty) == 0 {
+		return
+	}
+	for _, pid := range slices.SortedFunc(maps.Keys(s.recvDirty), cmp.Compare[uint16]) {
+		stored := s.recvDirty[pid]
+		_, held := slices.BinarySearch(s.received, pid)
+		if held != stored {
+			fn(pid, held)
+		}
+	}
+	clear(s.recvDirty)
+}

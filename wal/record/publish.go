@@ -1,0 +1,120 @@
+package record
+
+// Choice is the member that was picked for a shared group before the record
+// was written: Apply never chooses.
+type Choice struct {
+	Share   []byte // group name
+	Filter  []byte // filter within the group
+	Session uint64 // durable member, or 0
+	Epoch   Epoch  // connection of an ephemeral member, with Session 0; both 0 = nobody, the message waits
+}
+
+// Publish is an application message that may change durable state. Its index
+// becomes the message's id.
+type Publish struct {
+	Session   uint64 // publisher's durable session, 0 for all others
+	Epoch     Epoch
+	WillOf    uint64 // id of the due will that this message publishes, 0 = not a will
+	PacketID  uint16 // 0 with QoS 0
+	QoS       uint8
+	Retain    bool
+	HasExpiry bool
+	Expiry    uint32 // seconds, with HasExpiry
+	Choices   []Choice
+	Message   []byte // stored message
+}
+
+// Flag bits of a Publish record; QoS has the lowest two.
+const (
+	publishRetain  = 1 << 2
+	publishExpiry  = 1 << 3
+	publishWill    = 1 << 4
+	publishChoices = 1 << 5
+)
+
+// AppendTo appends the encoded record.
+func (p *Publish) AppendTo(dst []byte) []byte {
+	dst = p.AppendHeader(dst)
+	return append(dst, p.Message...)
+}
+
+// AppendHeader appends all but the message, which must follow directly: the
+// hot path encodes it straight into the frame.
+func (p *Publish) AppendHeader(dst []byte) []byte {
+	dst = header(dst, KindPublish, 1)
+	dst = append(dst, p.QoS|bit(p.Retain, publishRetain)|bit(p.HasExpiry, publishExpiry)|
+		bit(p.WillOf != 0, publishWill)|bit(len(p.Choices) > 0, publishChoices))
+	dst = uvarint(dst, p.Session)
+	dst = uvarint(dst, uint64(p.Epoch))
+	dst = uvarint(dst, uint64(p.PacketID))
+	if p.HasExpiry {
+		dst = uvarint(dst, uint64(p.Expiry))
+	}
+	if p.WillOf != 0 {
+		dst = uvarint(dst, p.WillOf)
+	}
+	if len(p.Choices) > 0 {
+		dst = uvarint(dst, uint64(len(p.Choices)))
+		for i := range p.Choices {
+			dst = p.Choices[i].append(dst)
+		}
+	}
+	return dst
+}
+
+func (c *Choice) append(dst []byte) []byte {
+	dst = appendBytes(dst, c.Share)
+	dst = appendBytes(dst, c.Filter)
+	dst = uvarint(dst, c.Session)
+	return uvarint(dst, uint64(c.Epoch))
+}
+
+// Decode reads an encoded record, reusing p.Choices.
+func (p *Publish) Decode(rec []byte) error {
+	r := open(rec, KindPublish, 1)
+	f := r.u8()
+	p.QoS, p.Retain, p.HasExpiry = f&3, f&publishRetain != 0, f&publishExpiry != 0
+	p.Session, p.Epoch, p.PacketID = r.uvarint(), Epoch(r.uvarint()), r.u16()
+	p.Expiry, p.WillOf = 0, 0
+	if p.HasExpiry {
+		p.Expiry = r.u32()
+	}
+	if f&publishWill != 0 {
+		p.WillOf = r.uvarint()
+	}
+	p.Choices = p.Choices[:0]
+	if f&publishChoices != 0 {
+		for n := r.count(4); n > 0; n-- {
+			c := Choice{Share: r.bytes(), Filter: r.bytes(), Session: r.uvarint(), Epoch: Epoch(r.uvarint())}
+			p.Choices = append(p.Choices, c)
+		}
+	}
+	p.Message = r.rest()
+	return r.end()
+}
+
+// Dispatch gives a message that waits in a shared group to a member.
+type Dispatch struct {
+	Share   []byte
+	Filter  []byte
+	Message uint64
+	Session uint64 // durable member, or 0
+	Epoch   Epoch  // connection of an ephemeral member, with Session 0
+}
+
+// AppendTo appends the encoded record.
+func (d *Dispatch) AppendTo(dst []byte) []byte {
+	dst = appendBytes(header(dst, KindDispatch, 1), d.Share)
+	dst = appendBytes(dst, d.Filter)
+	dst = uvarint(dst, d.Message)
+	dst = uvarint(dst, d.Session)
+	return uvarint(dst, uint64(d.Epoch))
+}
+
+// Decode reads an encoded record.
+func (d *Dispatch) Decode(rec []byte) error {
+	r := open(rec, KindDispatch, 1)
+	d.Share, d.Filter = r.bytes(), r.bytes()
+	d.Message, d.Session, d.Epoch = r.uvarint(), r.uvarint(), Epoch(r.uvarint())
+	return r.end()
+}

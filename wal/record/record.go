@@ -1,0 +1,210 @@
+package record
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Kind says what a record is. The numbers are part of the on-disk format.
+type Kind uint8
+
+// The kinds of record.
+const (
+	KindGenesis       Kind = 1
+	KindConfig        Kind = 2
+	KindServerStart   Kind = 3
+	KindTick          Kind = 4
+	KindConnect       Kind = 5
+	KindDisconnect    Kind = 6
+	KindWill          Kind = 7
+	KindSubscribe     Kind = 8
+	KindUnsubscribe   Kind = 9
+	KindPublish       Kind = 10
+	KindPubRel        Kind = 11
+	KindAck           Kind = 12
+	KindRec           Kind = 13
+	KindDispatch      Kind = 14
+	KindSessionRemove Kind = 15
+	KindRetainClear   Kind = 16
+	KindStateHash     Kind = 17
+	KindUpgrade       Kind = 18
+)
+
+var kindNames = [...]string{
+	KindGenesis: "genesis", KindConfig: "config", KindServerStart: "server-start", KindTick: "tick",
+	KindConnect: "connect", KindDisconnect: "disconnect", KindWill: "will", KindSubscribe: "subscribe",
+	KindUnsubscribe: "unsubscribe", KindPublish: "publish", KindPubRel: "pubrel", KindAck: "ack", KindRec: "rec",
+	KindDispatch: "dispatch", KindSessionRemove: "session-remove", KindRetainClear: "retain-clear",
+	KindStateHash: "state-hash", KindUpgrade: "upgrade",
+}
+
+// String gives the name that tools print.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind-%d", uint8(k))
+}
+
+// Epoch names one connection for ever: the boot number in the upper 32 bits,
+// the connection's number within the boot in the lower. 0 is no connection.
+type Epoch uint64
+
+// NewEpoch builds an epoch from a boot number and a connection number.
+func NewEpoch(boot, conn uint32) Epoch { return Epoch(boot)<<32 | Epoch(conn) }
+
+// Boot is the number of the broker's start in which the connection was made.
+func (e Epoch) Boot() uint32 { return uint32(e >> 32) }
+
+// Connection is the connection's number within its boot.
+func (e Epoch) Connection() uint32 { return uint32(e) }
+
+// ErrTruncated says that a record ends before its fields do.
+var ErrTruncated = errors.New("record: truncated")
+
+// ErrTrailing says that bytes follow a record's last field.
+var ErrTrailing = errors.New("record: bytes after the last field")
+
+// UnknownError reports a record this release cannot read: a later release
+// wrote it. It is never skipped, since what follows depends on it.
+type UnknownError struct {
+	Kind    Kind
+	Version uint8
+}
+
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("record: %s version %d is unknown to this release; a newer comqtt wrote it", e.Kind, e.Version)
+}
+
+// KindOf returns the kind of an encoded record, 0 for an empty one.
+func KindOf(rec []byte) Kind {
+	if len(rec) == 0 {
+		return 0
+	}
+	return Kind(rec[0])
+}
+
+// reader is a cursor over one record. The first failure sticks and every
+// later read returns zero, so a decoder checks once. Slices alias b.
+type reader struct {
+	b   []byte
+	err error
+}
+
+// open checks kind and version and returns a cursor on the fields.
+func open(rec []byte, kind Kind, version uint8) reader {
+	switch {
+	case len(rec) < 2:
+		return reader{err: ErrTruncated}
+	case Kind(rec[0]) != kind || rec[1] != version:
+		return reader{err: &UnknownError{Kind(rec[0]), rec[1]}}
+	}
+	return reader{b: rec[2:]}
+}
+
+func (r *reader) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+	r.b = nil
+}
+
+func (r *reader) u8() uint8 {
+	if len(r.b) < 1 {
+		r.fail(ErrTruncated)
+		return 0
+	}
+	v := r.b[0]
+	r.b = r.b[1:]
+	return v
+}
+
+func (r *reader) uvarint() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 { // one byte is the common case
+		v := uint64(r.b[0])
+		r.b = r.b[1:]
+		return v
+	}
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.fail(ErrTruncated)
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) u32() uint32 {
+	v := r.uvarint()
+	if v > 1<<32-1 {
+		r.fail(fmt.Errorf("record: number %d does not fit 32 bits", v))
+	}
+	return uint32(v)
+}
+
+func (r *reader) u16() uint16 {
+	v := r.uvarint()
+	if v > 1<<16-1 {
+		r.fail(fmt.Errorf("record: number %d does not fit 16 bits", v))
+	}
+	return uint16(v)
+}
+
+func (r *reader) bytes() []byte {
+	n := r.uvarint()
+	if n > uint64(len(r.b)) {
+		r.fail(ErrTruncated)
+		return nil
+	}
+	v := r.b[:n:n]
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) rest() []byte {
+	v := r.b
+	r.b = nil
+	return v
+}
+
+// end returns the first error, or ErrTrailing when bytes are left.
+func (r *reader) end() error {
+	if r.err == nil && len(r.b) > 0 {
+		return ErrTrailing
+	}
+	return r.err
+}
+
+// count reads a number of elements, each of at least min bytes, so that a
+// damaged number can't make a decoder allocate more than the record's size.
+func (r *reader) count(min int) int {
+	n := r.uvarint()
+	if n > uint64(len(r.b)/min) {
+		r.fail(ErrTruncated)
+		return 0
+	}
+	return int(n)
+}
+
+func header(dst []byte, k Kind, version uint8) []byte { return append(dst, byte(k), version) }
+
+func appendBytes[T ~[]byte | ~string](dst []byte, b T) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(b)))
+	return append(dst, b...)
+}
+
+func uvarint(dst []byte, v uint64) []byte {
+	if v < 0x80 {
+		return append(dst, byte(v))
+	}
+	return binary.AppendUvarint(dst, v)
+}
+
+// bit returns mask when on.
+func bit(on bool, mask uint8) uint8 {
+	if on {
+		return mask
+	}
+	return 0
+}

@@ -63,7 +63,7 @@ func (a *arena[T]) release(id uint32) {
 		a.chunks[c] = nil
 	}
 	a.free = append(a.free, id)
-	if a.used == 1 { // all but number 0: forget the numbers as well
+	if a.used == 1 && a.top > chunkLen { // all but number 0: forget the numbers as well
 		a.chunks = []*[chunkLen]T{a.chunks[0]}
 		a.live = []uint16{a.live[0]}
 		a.free, a.top = nil, 1

@@ -18,12 +18,12 @@ type groupKey struct{ share, filter string }
 // package documentation for its structure, and for its rules of concurrency:
 // readers may run together, a change runs alone.
 type Index struct {
-	exact  map[string]uint32 // leaf of each filter without wildcard
-	trie   trie              // leaves of the others
+	exact  table[string, uint32] // leaf of each filter without wildcard
+	trie   trie                  // leaves of the others
 	leaves arena[leaf]
 	lists  arena[list]
 	shared arena[[]*Group] // groups of a leaf
-	groups map[groupKey]*Group
+	groups table[groupKey, *Group]
 	subs   int    // subscriptions
 	gen    uint64 // changes
 }
@@ -31,12 +31,12 @@ type Index struct {
 // NewIndex returns an empty index.
 func NewIndex() *Index {
 	return &Index{
-		exact:  map[string]uint32{},
+		exact:  newTable[string, uint32](),
 		trie:   newTrie(),
 		leaves: newArena[leaf](),
 		lists:  newArena[list](),
 		shared: newArena[[]*Group](),
-		groups: map[groupKey]*Group{},
+		groups: newTable[groupKey, *Group](),
 	}
 }
 
@@ -83,10 +83,10 @@ func (x *Index) grow(filter string) uint32 {
 		}
 		return *slot
 	}
-	id := x.exact[filter]
+	id := x.exact.m[filter]
 	if id == 0 {
 		id = x.leaves.alloc()
-		x.exact[filter] = id
+		x.exact.set(filter, id)
 	}
 	return id
 }
@@ -113,7 +113,7 @@ func (x *Index) put(l *leaf, s Sub) (old Sub, replaced bool) {
 // join adds s to a group of the leaf.
 func (x *Index) join(share, filter string, leafID uint32, s Sub) (old Sub, replaced bool) {
 	key := groupKey{share, filter}
-	g := x.groups[key]
+	g := x.groups.m[key]
 	if g == nil {
 		l := x.leaves.at(leafID)
 		if l.groups == 0 {
@@ -122,7 +122,7 @@ func (x *Index) join(share, filter string, leafID uint32, s Sub) (old Sub, repla
 		all := x.shared.at(l.groups)
 		g = &Group{Share: share, Filter: filter, leaf: leafID, slot: len(*all)}
 		*all = append(*all, g)
-		x.groups[key] = g
+		x.groups.set(key, g)
 	}
 	members := list{g.Members, g.at}
 	old, replaced = members.put(s)
@@ -154,10 +154,7 @@ func (x *Index) Unsubscribe(filter string, ref uint32) bool {
 		x.trie.prune(node)
 		return true
 	}
-	delete(x.exact, inner)
-	if len(x.exact) == 0 {
-		x.exact = map[string]uint32{} // a Go map keeps its memory
-	}
+	x.exact.remove(inner)
 	return true
 }
 
@@ -165,7 +162,7 @@ func (x *Index) Unsubscribe(filter string, ref uint32) bool {
 // has a wildcard.
 func (x *Index) find(filter string) (id, node uint32, hash bool) {
 	if !hasWildcard(filter) {
-		return x.exact[filter], 0, false
+		return x.exact.m[filter], 0, false
 	}
 	node, hash, ok := x.trie.find(filter)
 	if !ok {
@@ -198,7 +195,7 @@ func (x *Index) remove(l *leaf, ref uint32) bool {
 // leave takes ref out of a group of the leaf, and the last member takes the
 // group with it.
 func (x *Index) leave(key groupKey, l *leaf, ref uint32) bool {
-	g := x.groups[key]
+	g := x.groups.m[key]
 	if g == nil {
 		return false
 	}
@@ -208,7 +205,7 @@ func (x *Index) leave(key groupKey, l *leaf, ref uint32) bool {
 	if len(g.Members) > 0 {
 		return ok
 	}
-	delete(x.groups, key)
+	x.groups.remove(key)
 	all := x.shared.at(l.groups)
 	last := len(*all) - 1
 	moved := (*all)[last]
@@ -225,7 +222,7 @@ func (x *Index) leave(key groupKey, l *leaf, ref uint32) bool {
 // Group returns the group of a share name and a filter (without $share/), or
 // nil if it has no members.
 func (x *Index) Group(share, filter string) *Group {
-	return x.groups[groupKey{share, filter}]
+	return x.groups.m[groupKey{share, filter}]
 }
 
 // Subscribers returns the number of subscriptions with exactly this filter,
@@ -256,7 +253,7 @@ func (x *Index) Subscribers(filter string) int {
 // nothing but m.
 func (x *Index) Match(topic []byte, m *Matches) {
 	m.reset()
-	if id := x.exact[string(topic)]; id != 0 {
+	if id := x.exact.m[string(topic)]; id != 0 {
 		x.collect(id, m)
 	}
 	if x.trie.empty() {
@@ -307,7 +304,7 @@ func (x *Index) step(level []byte, hidden bool, m *Matches) {
 			continue
 		}
 		if !known {
-			known, w = true, t.ids[string(level)]
+			known, w = true, t.ids.m[string(level)]
 		}
 		if w == 0 {
 			continue // no filter has this word

@@ -32,16 +32,16 @@ type edge uint64
 type trie struct {
 	nodes arena[node]
 	words arena[word]
-	ids   map[string]uint32 // number of each word
-	edges map[edge]uint32
+	ids   table[string, uint32] // number of each word
+	edges table[edge, uint32]
 }
 
 func newTrie() trie {
 	return trie{
 		nodes: newArena[node](),
 		words: newArena[word](),
-		ids:   map[string]uint32{},
-		edges: map[edge]uint32{},
+		ids:   newTable[string, uint32](),
+		edges: newTable[edge, uint32](),
 	}
 }
 
@@ -55,7 +55,7 @@ func (t *trie) child(id uint32, n *node, w uint32) uint32 {
 	if n.more == 0 {
 		return 0
 	}
-	return t.edges[makeEdge(id, w)]
+	return t.edges.m[makeEdge(id, w)]
 }
 
 // find walks to filter. It returns the node the filter ends at and whether it
@@ -71,7 +71,7 @@ func (t *trie) find(filter string) (id uint32, hash, ok bool) {
 		case level == "+":
 			id = n.plus
 		default:
-			w := t.ids[level]
+			w := t.ids.m[level]
 			if w == 0 {
 				return 0, false, false
 			}
@@ -111,13 +111,13 @@ func (t *trie) growPlus(id uint32) uint32 {
 
 func (t *trie) growNamed(id uint32, level string) uint32 {
 	n := t.nodes.at(id)
-	w := t.ids[level]
+	w := t.ids.m[level]
 	if w == 0 {
 		w = t.words.alloc()
 		// A copy: a word outlives the filter it was first seen in.
 		text := strings.Clone(level)
 		t.words.at(w).text = text
-		t.ids[text] = w
+		t.ids.set(text, w)
 	} else if c := t.child(id, n, w); c != 0 {
 		return c
 	}
@@ -126,7 +126,7 @@ func (t *trie) growNamed(id uint32, level string) uint32 {
 	if n.kid == 0 {
 		n.kid, n.kidWord = c, w
 	} else {
-		t.edges[makeEdge(id, w)] = c
+		t.edges.set(makeEdge(id, w), c)
 		n.more++
 	}
 	return c
@@ -170,20 +170,14 @@ func (t *trie) cut(id uint32, n *node) {
 	case p.kid == id:
 		p.kid, p.kidWord = 0, 0
 	default:
-		delete(t.edges, makeEdge(n.parent, n.word))
+		t.edges.remove(makeEdge(n.parent, n.word))
 		p.more--
-		if len(t.edges) == 0 {
-			t.edges = map[edge]uint32{} // a Go map keeps its memory
-		}
 	}
 	w := t.words.at(n.word)
 	w.refs--
 	if w.refs == 0 {
-		delete(t.ids, w.text)
+		t.ids.remove(w.text)
 		t.words.release(n.word)
-		if len(t.ids) == 0 {
-			t.ids = map[string]uint32{}
-		}
 	}
 }
 

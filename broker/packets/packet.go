@@ -110,3 +110,61 @@ func CheckPing(flags byte, body []byte) error {
 	r.flags(flags, 0, "MQTT-2.1.3-1")
 	return r.end()
 }
+
+// Packet is any packet of this package: *Connect, *Connack, *Publish, *Ack,
+// *Subscribe, *Suback, *Unsubscribe, *Unsuback, *Ping, *Disconnect or *Auth.
+type Packet interface {
+	// AppendTo appends the whole packet, fixed header included, to dst.
+	AppendTo(dst []byte, v Version) []byte
+}
+
+// Ping is a PINGREQ or PINGRESP packet (sections 3.12 and 3.13).
+type Ping struct {
+	Type Type
+}
+
+// AppendTo appends the whole packet.
+func (p *Ping) AppendTo(dst []byte, _ Version) []byte {
+	return append(dst, byte(p.Type)<<4, 0)
+}
+
+// Decode decodes a frame into a new packet of its type. v is ignored for a
+// CONNECT, which brings its own. It is for tools and tests: a server decodes
+// into structs that it reuses. Errors are of type *Error.
+func (f Frame) Decode(v Version) (Packet, error) {
+	switch t := f.Type(); t {
+	case TypeConnect:
+		p := new(Connect)
+		return p, p.Decode(f.Flags(), f.Body)
+	case TypePuback, TypePubrec, TypePubrel, TypePubcomp:
+		p := &Ack{Type: t}
+		return p, p.Decode(v, f.Flags(), f.Body)
+	case TypePingreq, TypePingresp:
+		return &Ping{Type: t}, CheckPing(f.Flags(), f.Body)
+	}
+	var p interface {
+		Packet
+		Decode(v Version, flags byte, body []byte) error
+	}
+	switch f.Type() {
+	case TypeConnack:
+		p = new(Connack)
+	case TypePublish:
+		p = new(Publish)
+	case TypeSubscribe:
+		p = new(Subscribe)
+	case TypeSuback:
+		p = new(Suback)
+	case TypeUnsubscribe:
+		p = new(Unsubscribe)
+	case TypeUnsuback:
+		p = new(Unsuback)
+	case TypeDisconnect:
+		p = new(Disconnect)
+	case TypeAuth:
+		p = new(Auth)
+	default:
+		return nil, malformed("packet type 0", "2.1.2")
+	}
+	return p, p.Decode(v, f.Flags(), f.Body)
+}

@@ -46,6 +46,13 @@ func sealSum(key, val []byte) uint32 {
 
 func sealSeed(keyLen int) uint32 { return uint32(keyLen) * 0x9e3779b1 }
 
+// Seal appends the stored form of the pair key, val to dst, for pairs a driver
+// writes by itself. key is at most MaxPlainKey bytes long. What a Batch yields is
+// sealed already.
+func Seal(dst, key, val []byte) []byte {
+	return binary.BigEndian.AppendUint32(append(dst, val...), sealSum(key, val))
+}
+
 // StoredKey returns the form in which key is stored: key itself up to
 // MaxPlainKey bytes, a new slice for longer ones. Keys that differ only after
 // MaxPlainKey bytes are therefore ordered by hash: in a fixed order, but not in

@@ -13,18 +13,23 @@ import (
 // guard makes the calling goroutine survive what bbolt does on damaged pages:
 // it panics, or it reads outside the file and faults. Use it as
 //
-//	defer s.guard(&err, undo)()
+//	defer s.guard(&err, &calling, undo)()
 //
-// A panic becomes a *backends.CorruptError in err, after undo.
-func (s *Store) guard(err *error, undo func()) func() {
+// A panic becomes a *backends.CorruptError in err, after undo. While *calling is
+// true the caller's own code runs: its panic goes on, after undo.
+func (s *Store) guard(err *error, calling *bool, undo func()) func() {
 	old := debug.SetPanicOnFault(true)
 	return func() {
+		defer debug.SetPanicOnFault(old)
 		p := recover()
-		if p != nil {
-			undo()
-			*err = s.fromPanic(p)
+		if p == nil {
+			return
 		}
-		debug.SetPanicOnFault(old)
+		undo()
+		if calling != nil && *calling {
+			panic(p)
+		}
+		*err = s.fromPanic(p)
 	}
 }
 

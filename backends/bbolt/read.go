@@ -4,21 +4,23 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/wind-c/comqtt/v3/backends"
 )
 
-// view runs fn in a read transaction.
-func (s *Store) view(ctx context.Context, fn func(tx *bolt.Tx) error) (err error) {
+// view runs fn in a read transaction. fn sets *calling while it calls code that
+// is not this package's; it may be nil if it never does.
+func (s *Store) view(ctx context.Context, calling *bool, fn func(tx *bolt.Tx) error) (err error) {
 	s.life.RLock()
 	defer s.life.RUnlock()
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
 	var tx *bolt.Tx
-	defer s.guard(&err, func() { s.release(tx) })()
+	defer s.guard(&err, calling, func() { s.release(tx) })()
 	if tx, err = s.db.Begin(false); err != nil {
 		return fmt.Errorf("bbolt: begin in %s: %w", s.path, err)
 	}
@@ -32,14 +34,18 @@ func (s *Store) view(ctx context.Context, fn func(tx *bolt.Tx) error) (err error
 // Get looks up keys in one read transaction, see [backends.Store]. Values are
 // slices of the mapped file.
 func (s *Store) Get(ctx context.Context, keys [][]byte, fn func(i int, val []byte) error) error {
-	return s.view(ctx, func(tx *bolt.Tx) error {
+	var calling bool
+	return s.view(ctx, &calling, func(tx *bolt.Tx) error {
 		var cursors [256]*bolt.Cursor // by table
 		for i, key := range keys {
 			val, err := s.lookup(tx, &cursors, key)
 			if err != nil {
 				return err
 			}
-			if err := fn(i, val); err != nil {
+			calling = true
+			err = fn(i, val)
+			calling = false
+			if err != nil {
 				return err
 			}
 		}
@@ -70,12 +76,15 @@ func (s *Store) lookup(tx *bolt.Tx, cursors *[256]*bolt.Cursor, key []byte) ([]b
 }
 
 const (
+	// chunkBytes is how much a scan copies at a time.
 	chunkBytes = 256 << 10
-	chunkPairs = 4096
+	// pairShare bounds the number of pairs: so many bytes of the limit each.
+	pairShare = 64
 )
 
 // chunk is a piece of a scan, copied out of the file.
 type chunk struct {
+	limit int // bytes in buf, if there is more than one pair
 	buf   []byte
 	ends  []int // ends of keys and values in buf, in turn
 	table []byte
@@ -87,16 +96,13 @@ type chunk struct {
 // transaction, then the callbacks outside of it, so that pages are not pinned
 // and a growing file is not kept from being mapped anew.
 func (s *Store) Scan(ctx context.Context, prefix []byte, fn func(key, val []byte) error) error {
-	var c chunk
+	c := chunk{limit: chunkBytes}
 	from := backends.StoredPrefix(prefix)
 	for !c.done {
-		if err := s.view(ctx, func(tx *bolt.Tx) error { return c.fill(tx, from) }); err != nil {
+		if err := s.view(ctx, nil, func(tx *bolt.Tx) error { return c.fill(tx, from) }); err != nil {
 			return err
 		}
-		at := 0
-		for i := 0; i < len(c.ends); i += 2 {
-			k, v := c.buf[at:c.ends[i]], c.buf[c.ends[i]:c.ends[i+1]]
-			at = c.ends[i+1]
+		for k, v := range c.pairs() {
 			key, val, err := backends.Unseal(k, v)
 			if err != nil {
 				return s.complete(err)
@@ -112,9 +118,23 @@ func (s *Store) Scan(ctx context.Context, prefix []byte, fn func(key, val []byte
 	return nil
 }
 
+// pairs yields the stored pairs of the chunk.
+func (c *chunk) pairs() iter.Seq2[[]byte, []byte] {
+	return func(yield func(k, v []byte) bool) {
+		at := 0
+		for i := 0; i < len(c.ends); i += 2 {
+			mid, end := c.ends[i], c.ends[i+1]
+			if !yield(c.buf[at:mid:mid], c.buf[mid:end:end]) {
+				return
+			}
+			at = end
+		}
+	}
+}
+
 // fill reads the next chunk of the pairs whose stored keys begin with from.
 func (c *chunk) fill(tx *bolt.Tx, from []byte) error {
-	if cap(c.buf) > 4*chunkBytes {
+	if cap(c.buf) > 4*c.limit {
 		c.buf = nil // one huge value must not stay for the rest of the scan
 	}
 	c.buf, c.ends = c.buf[:0], c.ends[:0]
@@ -148,7 +168,7 @@ func (c *chunk) fillTable(b *bolt.Bucket, from []byte) (full bool) {
 		k, v = cur.Next()
 	}
 	for ; k != nil && bytes.HasPrefix(k, from); k, v = cur.Next() {
-		if len(c.ends) > 0 && len(c.buf)+len(k)+len(v) > chunkBytes || len(c.ends) >= 2*chunkPairs {
+		if len(c.ends) > 0 && len(c.buf)+len(k)+len(v) > c.limit || len(c.ends)/2 >= c.limit/pairShare {
 			return true
 		}
 		c.buf = append(c.buf, k...)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -110,10 +112,11 @@ func fillPercent(table byte) float64 {
 // update runs fn in a write transaction and commits it. Only commit calls it.
 func (s *Store) update(fn func(tx *bolt.Tx) error) (err error) {
 	var tx *bolt.Tx
-	defer s.guard(&err, func() { s.abandon(tx) })()
+	defer s.guard(&err, nil, func() { s.abandon(tx) })()
 	if tx, err = s.db.Begin(true); err != nil {
 		return s.fail(fmt.Errorf("bbolt: begin in %s: %w: %w", s.path, backends.ErrSyncFailed, err))
 	}
+	id := tx.ID()
 	if err = fn(tx); err != nil {
 		if rerr := tx.Rollback(); rerr != nil {
 			return s.fail(fmt.Errorf("bbolt: roll back in %s: %w: %w", s.path, backends.ErrSyncFailed, rerr))
@@ -123,15 +126,39 @@ func (s *Store) update(fn func(tx *bolt.Tx) error) (err error) {
 	if err = tx.Commit(); err == nil {
 		return nil
 	}
-	if errors.Is(err, berrors.ErrMaxSizeReached) {
+	if noRoom(err) && s.lastTx() == id-1 {
 		return fmt.Errorf("bbolt: commit to %s: %w: %w", s.path, backends.ErrFull, err)
 	}
 	return s.fail(fmt.Errorf("bbolt: commit to %s: %w: %w", s.path, backends.ErrSyncFailed, err))
 }
 
+// noRoom says whether a commit failed because there was no room for its pages:
+// at the limit of the file's size or in a write, not in a sync.
+func noRoom(err error) bool {
+	if errors.Is(err, berrors.ErrMaxSizeReached) {
+		return true
+	}
+	var pe *fs.PathError
+	return errors.As(err, &pe) && (errors.Is(pe, syscall.ENOSPC) ||
+		errors.Is(pe, syscall.EDQUOT) || errors.Is(pe, syscall.EFBIG))
+}
+
+// lastTx returns the id of the last transaction that readers can see.
+func (s *Store) lastTx() int {
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return -1
+	}
+	id := tx.ID()
+	if tx.Rollback() != nil {
+		return -1
+	}
+	return id
+}
+
 // Mark reads the mark, see [backends.Store].
 func (s *Store) Mark(ctx context.Context) (m backends.Mark, err error) {
-	err = s.view(ctx, func(tx *bolt.Tx) error {
+	err = s.view(ctx, nil, func(tx *bolt.Tx) error {
 		b := tx.Bucket(metaBucket)
 		if b == nil {
 			return s.damage(markKey, errors.New("no meta bucket"))

@@ -128,8 +128,9 @@ const (
 	frameMin     = headerSize + trailerSize
 
 	// In every version, so that a newer frame is told from a damaged one: magic,
-	// version and header length lie here, and the header ends with its CRC.
-	preludeSize   = 8
+	// version, flags, header length and store id lie here, and the header ends
+	// with its CRC.
+	preludeSize   = 24
 	headerSizeMax = 4096
 )
 
@@ -195,14 +196,14 @@ func decodeHeader(b []byte, h *header) error {
 	}
 	size := int(le.Uint16(b[6:]))
 	if b[4] != frameVersion || size != headerSize {
-		return decodeUnknown(b, size)
+		return decodeUnknown(b, size, h)
 	}
 	h.crc = le.Uint32(b[headerSize-4:])
 	if crc32.Checksum(b[:headerSize-4], castagnoli) != h.crc {
 		return ErrFrame
 	}
 	h.Flags = Flags(b[5])
-	copy(h.store[:], b[8:24])
+	copy(h.store[:], b[8:preludeSize])
 	h.First = le.Uint64(b[24:])
 	h.Count = le.Uint32(b[32:])
 	h.Term = le.Uint64(b[36:])
@@ -219,7 +220,7 @@ func decodeHeader(b []byte, h *header) error {
 }
 
 // decodeUnknown tells a header of another version from damage by its CRC.
-func decodeUnknown(b []byte, size int) error {
+func decodeUnknown(b []byte, size int, h *header) error {
 	if b[4] == 0 || size <= preludeSize || size > headerSizeMax || size > len(b) {
 		return ErrFrame
 	}
@@ -227,6 +228,7 @@ func decodeUnknown(b []byte, size int) error {
 	if crc32.Checksum(b[:size-4], castagnoli) != crc {
 		return ErrFrame
 	}
+	copy(h.store[:], b[8:preludeSize])
 	return ErrVersion
 }
 
@@ -257,6 +259,11 @@ func uvarintLen(x uint64) int {
 		n++
 	}
 	return n
+}
+
+// appendEntry appends the entry of a frame.
+func appendEntry(dst, frame []byte) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(frame))), frame...)
 }
 
 // entrySize returns the bytes that a frame of n bytes takes in a segment.

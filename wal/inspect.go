@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -24,10 +25,11 @@ type Inspection struct {
 	Damage   *Damage
 	Ignored  []string // names in the directory that are not segments
 
-	covered uint64 // greatest durable index in the intact part
-	group   uint32 // of the last intact frame
-	prev    uint32 // CRC of the last intact frame
-	entry   uint64 // number of the last intact entry
+	covered   uint64 // greatest durable index in the intact part
+	group     uint32 // of the last intact frame
+	lastFlags Flags  // of the last intact frame
+	prev      uint32 // CRC of the last intact frame
+	entry     uint64 // number of the last intact entry
 }
 
 // SegmentInfo describes one segment file.
@@ -88,13 +90,25 @@ func (in *Inspection) Verdict(floor, need uint64) (torn bool, err error) {
 	// The first frame of a log is durable before the log is used, and segments
 	// are dropped only when a later one has a durable frame: so the first frame
 	// that is left is durable, whatever its index.
-	if in.entry == 0 || d.Index <= durable || d.Err == ErrForeign { //nolint:errorlint // set by this package
+	if in.entry == 0 || d.Index <= durable || errors.Is(d.Err, ErrForeign) {
 		return false, bad
 	}
 	if need > 0 && in.First > need {
 		return false, in.missing(need, durable)
 	}
 	return true, nil
+}
+
+// kept returns how many segments remain when the damage is cut off.
+func (in *Inspection) kept() int {
+	switch d := in.Damage; {
+	case d == nil:
+		return len(in.Segments)
+	case d.Offset == 0:
+		return d.segment
+	default:
+		return d.segment + 1
+	}
 }
 
 // missing reports records that should be in the log and are not.

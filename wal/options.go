@@ -56,9 +56,10 @@ type Options struct {
 	// that everything before it was durable. 0 = DefaultIdleMark, negative =
 	// no marks. There are none with SyncNever.
 	IdleMark time.Duration
-	// OnFailure is called, once and without locks held, when background work
-	// (interval sync, idle mark) fails and so poisons the log. It must not call
-	// Close: Close waits for the goroutine that is in OnFailure.
+	// OnFailure is called, at most once and without locks held, when background
+	// work (interval sync, idle mark) fails and so poisons the log, or finds it
+	// poisoned by a failed Commit. It must not call Close: Close waits for the
+	// goroutine that is in OnFailure.
 	OnFailure func(error)
 	// Engine opens the segment appender. nil = OpenTidwall.
 	Engine OpenEngine

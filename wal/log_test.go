@@ -1,0 +1,139 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testStore is the store of the tests' logs.
+var testStore = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+
+// options returns options for small segments in a fresh directory, without
+// marks that would come at a time of their own.
+func options(t testing.TB) Options {
+	t.Helper()
+	return Options{Dir: t.TempDir(), StoreID: testStore, SegmentSize: segmentSizeMin, IdleMark: -1}
+}
+
+func mustOpen(t testing.TB, o Options) *Log {
+	t.Helper()
+	l, _ := mustReport(t, o)
+	return l
+}
+
+func mustReport(t testing.TB, o Options) (*Log, *Report) {
+	t.Helper()
+	l, r, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrPoisoned) {
+			t.Error(err)
+		}
+	})
+	return l, r
+}
+
+func mustClose(t testing.TB, l *Log) {
+	t.Helper()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// record is the record with the index: any two differ, also in length.
+func record(index uint64) []byte {
+	b := fmt.Appendf(nil, "record %d ", index)
+	for i := range int(index*7) % 90 {
+		b = append(b, byte(index)+byte(i))
+	}
+	return b
+}
+
+// frame makes the next frame of n records for a log whose last record is last.
+func frame(last uint64, n int) *Frame {
+	f := &Frame{Count: uint32(n), Time: int64(1000 + last), Term: 1}
+	for i := range uint64(n) {
+		f.Body = AppendRecord(f.Body, record(last+1+i))
+	}
+	return f
+}
+
+func commit(t testing.TB, l *Log, n int) {
+	t.Helper()
+	if err := l.Commit(frame(l.Last(), n)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// verify checks that the log holds exactly the records from first to last, by
+// both readers.
+func verify(t testing.TB, l *Log, first, last uint64) {
+	t.Helper()
+	if l.First() != first || l.Last() != last {
+		t.Fatalf("log holds %d to %d, want %d to %d", l.First(), l.Last(), first, last)
+	}
+	next := first
+	err := l.Replay(first, func(f *Frame) error {
+		return f.Records(func(index uint64, rec []byte) error {
+			if index != next || string(rec) != string(record(index)) {
+				return fmt.Errorf("record %d is %q, want record %d", index, rec, next)
+			}
+			next++
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next != last+1 {
+		t.Fatalf("replay ended before %d, want %d", next, last+1)
+	}
+	var buf []byte
+	for i := first; i <= last; i++ {
+		if buf, err = l.ReadRecord(i, buf[:0]); err != nil {
+			t.Fatal(err)
+		}
+		if string(buf) != string(record(i)) {
+			t.Fatalf("record %d is %q", i, buf)
+		}
+	}
+	for _, i := range []uint64{first - 1, last + 1} {
+		if _, err := l.ReadRecord(i, nil); !errors.Is(err, ErrNotFound) {
+			t.Fatalf("record %d: %v", i, err)
+		}
+	}
+}
+
+func TestCommitReadReopen(t *testing.T) {
+	o := options(t)
+	l, r := mustReport(t, o)
+	if !r.Created || l.First() != 1 || l.Last() != 0 {
+		t.Fatalf("new log: %+v, %d to %d", r, l.First(), l.Last())
+	}
+	for i := range 200 {
+		commit(t, l, i%5+1)
+		if l.Durable() != l.Last() {
+			t.Fatalf("durable %d of %d", l.Durable(), l.Last())
+		}
+	}
+	verify(t, l, 1, 600)
+	if n := len(l.Segments()); n < 5 {
+		t.Fatalf("%d segments: the test wants rotations", n)
+	}
+	mustClose(t, l)
+
+	l, r = mustReport(t, o)
+	if r.Created || !r.Clean || r.TornBytes != 0 || r.Records != 600 || r.Frames != 200 || r.First != 1 || r.Last != 600 {
+		t.Fatalf("report: %+v", r)
+	}
+	verify(t, l, 1, 600)
+	commit(t, l, 3)
+	verify(t, l, 1, 603)
+}

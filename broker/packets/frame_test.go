@@ -110,7 +110,7 @@ func TestAppendLongPackets(t *testing.T) {
 			&Disconnect{Code: CodeServerMoved, Props: DisconnectProps{HasServerReference: true, ServerReference: field}},
 			&Auth{Code: CodeReauthenticate, Props: AuthProps{HasMethod: true, Method: []byte("m"), HasData: true, Data: field}},
 		} {
-			b := p.AppendTo(make([]byte, 1, 1), V5)[1:]
+			b := p.AppendTo(make([]byte, 1), V5)[1:]
 			got, err := decodeWhole(V5, b)
 			if err != nil {
 				t.Errorf("%T with fields of %d bytes: %v", p, n, err)

@@ -59,9 +59,17 @@ func (p *Publish) Decode(v Version, flags byte, body []byte) error {
 	case p.Dup && p.QoS == 0:
 		r.fail(CodeMalformedPacket, "DUP with QoS 0", "MQTT-3.3.1-2")
 	}
-	p.Topic = r.topicName("topic name", "MQTT-3.3.2-2")
+	if n := plainTopicField(body); n > 0 && r.err == nil { // nearly always
+		p.Topic, r.b = body[2:n:n], body[n:]
+	} else {
+		p.Topic = r.topicName("topic name", "MQTT-3.3.2-2")
+	}
 	if p.QoS > 0 {
-		p.PacketID = r.packetID("MQTT-2.2.1-3")
+		if len(r.b) >= 2 && r.b[0]|r.b[1] != 0 {
+			p.PacketID, r.b = binary.BigEndian.Uint16(r.b), r.b[2:]
+		} else {
+			r.packetID("MQTT-2.2.1-3")
+		}
 	}
 	if v >= V5 {
 		p.Props.decode(&r, "3.3.2.3", publishSet)

@@ -166,41 +166,60 @@ const (
 	highBits = 0x8080808080808080
 )
 
-// hasZero is not 0 if a byte of w is zero. It may also be set by a byte above
-// one that is zero, never otherwise.
-func hasZero(w uint64) uint64 { return (w - lowBits) &^ w & highBits }
+// odd has a high bit set if one of the eight bytes is 0 or not ASCII: taking 1
+// from a byte below 0x80 sets its high bit only if it is 0. A borrow can set
+// one more bit, but only beside a byte that is 0.
+func odd(w uint64) uint64 { return w | (w - lowBits) }
 
-// plain reports whether v is ASCII without NUL, eight bytes at a time. False
-// says nothing: look closer.
+// oddTopic is odd for bytes that must not be a wildcard either.
+func oddTopic(w uint64) uint64 {
+	return odd(w) | ((w ^ '+'*lowBits) - lowBits) | ((w ^ '#'*lowBits) - lowBits)
+}
+
+// plain reports whether v is ASCII without NUL, eight bytes at a time; the
+// last eight may overlap those before. False says nothing: look closer.
 func plain(v []byte) bool {
-	for len(v) >= 8 {
-		w := binary.LittleEndian.Uint64(v)
-		if w&highBits|hasZero(w) != 0 {
-			return false
+	if len(v) < 8 {
+		for _, c := range v {
+			if c-1 >= 0x7f {
+				return false
+			}
 		}
-		v = v[8:]
+		return true
 	}
-	for _, c := range v {
-		if c-1 >= 0x7f {
-			return false
-		}
+	bits := odd(binary.LittleEndian.Uint64(v[len(v)-8:]))
+	for ; len(v) > 8; v = v[8:] {
+		bits |= odd(binary.LittleEndian.Uint64(v))
 	}
-	return true
+	return bits&highBits == 0
 }
 
 // plainTopic is plain for text that has no wildcard either.
 func plainTopic(v []byte) bool {
-	for len(v) >= 8 {
-		w := binary.LittleEndian.Uint64(v)
-		if w&highBits|hasZero(w)|hasZero(w^('+'*lowBits))|hasZero(w^('#'*lowBits)) != 0 {
-			return false
+	if len(v) < 8 {
+		for _, c := range v {
+			if c-1 >= 0x7f || c == '+' || c == '#' {
+				return false
+			}
 		}
-		v = v[8:]
+		return true
 	}
-	for _, c := range v {
-		if c-1 >= 0x7f || c == '+' || c == '#' {
-			return false
-		}
+	bits := oddTopic(binary.LittleEndian.Uint64(v[len(v)-8:]))
+	for ; len(v) > 8; v = v[8:] {
+		bits |= oddTopic(binary.LittleEndian.Uint64(v))
 	}
-	return true
+	return bits&highBits == 0
+}
+
+// plainTopicField returns the length of the string field that b begins with,
+// if it is whole and plainTopic; otherwise 0.
+func plainTopicField(b []byte) int {
+	if len(b) < 2 {
+		return 0
+	}
+	n := 2 + int(binary.BigEndian.Uint16(b))
+	if n > len(b) || !plainTopic(b[2:n]) {
+		return 0
+	}
+	return n
 }

@@ -16,7 +16,8 @@ func appendString(dst, s []byte) []byte {
 	return append(dst, s...)
 }
 
-// varintSize returns the length of v as a Variable Byte Integer.
+// varintSize returns the length of v as a Variable Byte Integer; 5 if there is
+// no such thing, so that sizes can be compared with a limit before encoding.
 func varintSize(v int) int {
 	switch {
 	case v < 1<<7:
@@ -28,13 +29,18 @@ func varintSize(v int) int {
 	case v <= MaxRemaining:
 		return 4
 	}
-	panic("packets: length over 268435455")
+	return 5
 }
 
-func appendVarint(dst []byte, v int) []byte {
+// mustFit panics if v is too large for a Variable Byte Integer.
+func mustFit(v int) {
 	if v > MaxRemaining {
 		panic("packets: length over 268435455")
 	}
+}
+
+func appendVarint(dst []byte, v int) []byte {
+	mustFit(v)
 	for v >= 0x80 {
 		dst = append(dst, byte(v)|0x80)
 		v >>= 7
@@ -70,6 +76,7 @@ func end(dst []byte, at int) []byte {
 		dst[at-1] = byte(n)
 		return dst
 	}
+	mustFit(n)
 	var size [4]byte
 	used := varintSize(n)
 	putVarint(size[:], n)

@@ -51,7 +51,7 @@ func (d *Delivery) sizes(m *Message) (remaining, props, topic int) {
 }
 
 // Size returns the size of the whole packet that AppendTo appends, to be held
-// against the client's Maximum Packet Size.
+// against the client's Maximum Packet Size and against MaxPacket.
 func (d *Delivery) Size(m *Message) int {
 	remaining, _, _ := d.sizes(m)
 	return 1 + varintSize(remaining) + remaining
@@ -73,6 +73,7 @@ func (d *Delivery) PacketIDOffset(m *Message) int {
 // larger than MaxRemaining allows: check Size first.
 func (d *Delivery) AppendTo(dst []byte, m *Message) []byte {
 	remaining, props, topic := d.sizes(m)
+	mustFit(remaining)
 	at := len(dst)
 	size := 1 + varintSize(remaining) + remaining
 	dst = slices.Grow(dst, size)[:at+size]

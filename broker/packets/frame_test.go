@@ -130,7 +130,8 @@ func TestAppendPanicsOnOversizedField(t *testing.T) {
 		"filter":        func() { (&Unsubscribe{Filters: [][]byte{tooLong}}).AppendTo(nil, V311) },
 		"user property": func() { UserProperties(nil).Append(string(tooLong), "") },
 		"stored topic":  func() { (&Publish{}).AppendMessage(nil, tooLong) },
-		"packet":        func() { (&Delivery{}).Size(&Message{Payload: make([]byte, MaxRemaining)}) },
+		"subscription":  func() { (&Subscribe{Props: SubscribeProps{SubscriptionID: MaxRemaining + 1}}).AppendTo(nil, V5) },
+		"delivery":      func() { (&Delivery{}).AppendTo(nil, &Message{Payload: make([]byte, MaxRemaining)}) },
 	} {
 		func() {
 			defer func() {
@@ -140,5 +141,18 @@ func TestAppendPanicsOnOversizedField(t *testing.T) {
 			}()
 			f()
 		}()
+	}
+}
+
+// The size of a packet that cannot be is still a size, above every limit.
+func TestDeliverySizeOfTheImpossible(t *testing.T) {
+	m := Message{Topic: []byte("t"), Payload: make([]byte, MaxRemaining-4)}
+	d := Delivery{Version: V311}
+	if got := d.Size(&m); got != MaxPacket-1 {
+		t.Errorf("size %d, want %d", got, MaxPacket-1)
+	}
+	d = Delivery{Version: V5, HasExpiry: true}
+	if got := d.Size(&m); got <= MaxPacket {
+		t.Errorf("size %d is not above %d", got, MaxPacket)
 	}
 }

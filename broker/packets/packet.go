@@ -91,7 +91,7 @@ const (
 	// any Variable Byte Integer (MQTT 5.0 section 1.5.5).
 	MaxRemaining = 268_435_455
 	// MaxPacket is the size of the largest possible packet, header included.
-	MaxPacket = MaxRemaining + 5
+	MaxPacket = 1 + 4 + MaxRemaining
 	// MaxString is the longest UTF-8 string or binary field, in bytes.
 	MaxString = 65_535
 )

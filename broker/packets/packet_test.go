@@ -203,6 +203,11 @@ func TestUserProperties(t *testing.T) {
 			t.Errorf("cut to %d: %d bytes, size %d", i, len(out), u[:i].size())
 		}
 	}
+	for _, garbage := range []string{"00", "0b ff ff ff ff", "7f 00", "26 ffff 00"} {
+		if n := UserProperties(wire(garbage)).Count(); n != 0 {
+			t.Errorf("%s has %d pairs", garbage, n)
+		}
+	}
 	// Decoded ones have no room that Append could write into.
 	body := wire("0001" + sec("26"+str("k")+str("v")) + str("filter"))
 	var s Unsubscribe

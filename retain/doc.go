@@ -14,7 +14,7 @@
 // Topics are kept in level order: compared level by level, bytes within a
 // level, a topic before those below it. So "a" < "a/b" < "a/b/c" < "a-x" (the
 // separator sorts before every other byte), and the topics below a level are
-// one run of the list. The list is cut into pages of up to 256 pointers; an
+// one run of the list. The list is cut into pages of up to 128 pointers; an
 // insertion moves at most one page's worth, and every so often the list of
 // pages.
 //

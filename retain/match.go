@@ -8,15 +8,16 @@ import "strings"
 // begin with '$' do not match a filter that begins with a wildcard
 // [MQTT-4.7.2-1].
 //
-// The cost is one step per match, and one search, O(log n), per run of topics
+// fn must not change the store: what has to, collects topics first, or goes by
+// MatchFrom. The cost is one step per match, and one search, O(log n), per run of topics
 // that a tree walk would have to enter and leave again.
 func (s *Store) Match(filter string, fn func(topic string, e Entry) bool) {
 	s.MatchFrom(filter, "", s.Len(), fn)
 }
 
 // MatchFrom is Match in slices: it goes on behind the topic after ("" at the
-// start) and looks at no more than limit topics, of which no more than limit
-// match. It returns the topic to go on behind, or done = true when there is
+// start) and looks at no more than limit topics, matching or not; limit is 1 or
+// more. It returns the topic to go on behind, or done = true when there is
 // nothing left. If fn returns false, the walk stops behind that topic.
 //
 // The store may change between two calls. Messages that stay are seen exactly

@@ -1,6 +1,7 @@
 package retain
 
 import (
+	"math/bits"
 	"slices"
 	"sort"
 )
@@ -9,16 +10,34 @@ import (
 // before every other byte.
 func compare(a, b string) int {
 	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] == b[i] {
-			continue
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		if x := word(a[i:i+8]) ^ word(b[i:i+8]); x != 0 {
+			i += bits.TrailingZeros64(x) / 8
+			return compareBytes(a[i], b[i])
 		}
-		if a[i] == '/' || b[i] != '/' && a[i] < b[i] {
-			return -1
+	}
+	for ; i < n; i++ {
+		if a[i] != b[i] {
+			return compareBytes(a[i], b[i])
 		}
-		return 1
 	}
 	return len(a) - len(b)
+}
+
+// compareBytes compares different bytes.
+func compareBytes(a, b byte) int {
+	if a == '/' || b != '/' && a < b {
+		return -1
+	}
+	return 1
+}
+
+// word returns the 8 bytes of s, first byte lowest. It compiles to one load.
+func word(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // A bound is a place in the order of topics.
@@ -38,7 +57,7 @@ const (
 )
 
 // before reports whether topic lies before the place b.
-func (b bound) before(topic string) bool {
+func (b *bound) before(topic string) bool {
 	n := min(len(topic), len(b.base))
 	if c := compare(topic[:n], b.base[:n]); c != 0 {
 		return c < 0
@@ -57,12 +76,19 @@ func (b bound) before(topic string) bool {
 	}
 }
 
-// pageMax is the number of items in a full page.
-const pageMax = 256
+// pageMax is the number of items in a full page: few enough that an insertion
+// moves little, enough that the list of pages stays short.
+const pageMax = 128
 
-// An order is a list of items sorted by topic. No page is empty.
+// A page is a run of an order, never empty.
+type page struct {
+	low   string // topic of the first item, kept near for the search
+	items []*item
+}
+
+// An order is a list of items sorted by topic.
 type order struct {
-	pages [][]*item
+	pages []page
 }
 
 // A place is the position of an item in an order.
@@ -73,12 +99,12 @@ func (o *order) at(p place) *item {
 	if p.page == len(o.pages) {
 		return nil
 	}
-	return o.pages[p.page][p.i]
+	return o.pages[p.page].items[p.i]
 }
 
 // next returns the place after p, which is not the end.
 func (o *order) next(p place) place {
-	if p.i++; p.i == len(o.pages[p.page]) {
+	if p.i++; p.i == len(o.pages[p.page].items) {
 		return place{p.page + 1, 0}
 	}
 	return p
@@ -86,94 +112,112 @@ func (o *order) next(p place) place {
 
 // seek returns the place of the first item that is not before b, the end if
 // there is none.
-func (o *order) seek(b bound) place {
-	// The last page whose first item is before b holds the place, or ends
-	// right in front of it.
-	n := sort.Search(len(o.pages), func(i int) bool { return !b.before(o.pages[i][0].topic) })
-	if n == 0 {
-		return place{}
+func (o *order) seek(b bound) place { return o.seekPages(0, len(o.pages), &b) }
+
+// seekPages is seek if the place is not before page lo and not behind the
+// beginning of page hi.
+func (o *order) seekPages(lo, hi int, b *bound) place {
+	// The last page that begins before b holds the place, or ends right in
+	// front of it.
+	n := lo + sort.Search(hi-lo, func(i int) bool { return !b.before(o.pages[lo+i].low) })
+	if n == lo {
+		return place{n, 0}
 	}
-	return o.within(place{n - 1, 0}, b)
+	return o.seekItems(n-1, 0, len(o.pages[n-1].items), b)
 }
 
-// seekFrom is seek for a b that lies behind the item at p. Near places are
-// found sooner.
-func (o *order) seekFrom(p place, b bound) place {
-	page := o.pages[p.page]
-	if b.before(page[len(page)-1].topic) {
-		return o.seek(b)
+// seekItems is seek if the place is in the page from lo to hi. Behind the last
+// item of a page is the first of the next.
+func (o *order) seekItems(page, lo, hi int, b *bound) place {
+	items := o.pages[page].items
+	i := lo + sort.Search(hi-lo, func(i int) bool { return !b.before(items[lo+i].topic) })
+	if i == len(items) {
+		return place{page + 1, 0}
 	}
-	// Double the distance until the place has been passed.
-	lo, step := p.i, 1
-	for lo+step < len(page) && b.before(page[lo+step].topic) {
-		lo += step
+	return place{page, i}
+}
+
+// seekFrom is seek for a place behind p. The next place of a walk is usually
+// near: the search doubles its steps until it has gone too far.
+func (o *order) seekFrom(p place, b bound) place {
+	items := o.pages[p.page].items
+	if b.before(items[len(items)-1].topic) {
+		lo, hi, step := p.page+1, p.page+1, 1
+		for hi < len(o.pages) && b.before(o.pages[hi].low) {
+			lo, hi = hi, hi+step
+			step *= 2
+		}
+		return o.seekPages(lo, min(hi, len(o.pages)), &b)
+	}
+	lo, hi, step := p.i+1, p.i+1, 1
+	for hi < len(items) && b.before(items[hi].topic) {
+		lo, hi = hi+1, hi+1+step
 		step *= 2
 	}
-	return o.within(place{p.page, lo}, b)
-}
-
-// within searches b from p to the end of p's page; the item at p is before b.
-func (o *order) within(p place, b bound) place {
-	page := o.pages[p.page][p.i:]
-	i := sort.Search(len(page), func(i int) bool { return !b.before(page[i].topic) })
-	if p.i+i == len(o.pages[p.page]) {
-		return place{p.page + 1, 0}
-	}
-	return place{p.page, p.i + i}
+	return o.seekItems(p.page, lo, min(hi, len(items)), &b)
 }
 
 // insert adds an item whose topic is not in the order.
 func (o *order) insert(it *item) {
 	if len(o.pages) == 0 {
-		o.pages = append(o.pages, []*item{it})
+		o.pages = append(o.pages, page{it.topic, []*item{it}})
 		return
 	}
 	p := o.seek(bound{kind: atLeast, base: it.topic})
 	if p.i == 0 && p.page > 0 { // in front of a page: at the end of the one before
-		p = place{p.page - 1, len(o.pages[p.page-1])}
+		p = place{p.page - 1, len(o.pages[p.page-1].items)}
 	}
-	page := o.pages[p.page]
-	if len(page) < pageMax {
-		o.pages[p.page] = slices.Insert(page, p.i, it)
-		return
+	if len(o.pages[p.page].items) == pageMax {
+		o.split(p)
+		if n := len(o.pages[p.page].items); p.i > n || p.i == pageMax {
+			p = place{p.page + 1, p.i - n}
+		}
 	}
-	// Split. Appending to the last page leaves it full: topics often come in
-	// order, from a snapshot for instance.
+	pg := &o.pages[p.page]
+	pg.items = slices.Insert(pg.items, p.i, it)
+	pg.low = pg.items[0].topic
+}
+
+// split makes two pages of the full one that p is in. A page that is appended
+// to stays full: topics often come in order, from a snapshot for instance.
+func (o *order) split(p place) {
+	left := &o.pages[p.page]
 	cut := pageMax / 2
-	if p.page == len(o.pages)-1 && p.i == pageMax {
+	if p.i == pageMax && p.page == len(o.pages)-1 {
 		cut = pageMax
 	}
-	right := make([]*item, 0, pageMax)
-	right = append(right, page[cut:]...)
-	if p.i >= cut {
-		right = slices.Insert(right, p.i-cut, it)
+	items := make([]*item, 0, pageMax)
+	items = append(items, left.items[cut:]...)
+	clear(left.items[cut:])
+	left.items = left.items[:cut]
+	right := page{items: items}
+	if len(items) > 0 {
+		right.low = items[0].topic
 	}
-	clear(page[cut:])
-	page = page[:cut]
-	if p.i < cut {
-		page = slices.Insert(page, p.i, it)
-	}
-	o.pages[p.page] = page
 	o.pages = slices.Insert(o.pages, p.page+1, right)
 }
 
 // remove takes out an item that is in the order.
 func (o *order) remove(it *item) {
 	p := o.seek(bound{kind: atLeast, base: it.topic})
-	page := slices.Delete(o.pages[p.page], p.i, p.i+1)
-	o.pages[p.page] = page
-	switch {
-	case len(page) == 0:
+	pg := &o.pages[p.page]
+	pg.items = slices.Delete(pg.items, p.i, p.i+1)
+	if len(pg.items) == 0 {
 		o.pages = slices.Delete(o.pages, p.page, p.page+1)
-	case p.page > 0 && len(o.pages[p.page-1])+len(page) <= pageMax/2:
-		o.merge(p.page - 1)
-	case p.page+1 < len(o.pages) && len(page)+len(o.pages[p.page+1]) <= pageMax/2:
+		return
+	}
+	pg.low = pg.items[0].topic
+	if !o.merge(p.page - 1) {
 		o.merge(p.page)
 	}
 }
 
-// merge joins page i and the one behind it.
-func (o *order) merge(i int) {
-	o.pages[i] = append(o.pages[i], o.pages[i+1]...)
+// merge joins page i and the one behind it if both exist and are sparse.
+func (o *order) merge(i int) bool {
+	if i < 0 || i+1 >= len(o.pages) || len(o.pages[i].items)+len(o.pages[i+1].items) > pageMax/2 {
+		return false
+	}
+	o.pages[i].items = append(o.pages[i].items, o.pages[i+1].items...)
 	o.pages = slices.Delete(o.pages, i+1, i+2)
+	return true
 }

@@ -112,8 +112,8 @@ func (s *Store) Earliest() (topic string, e Entry, ok bool) {
 
 // All calls fn for each message in level order until fn returns false.
 func (s *Store) All(fn func(topic string, e Entry) bool) {
-	for _, page := range s.topics.pages {
-		for _, it := range page {
+	for _, pg := range s.topics.pages {
+		for _, it := range pg.items {
 			if !fn(it.topic, it.entry) {
 				return
 			}

@@ -25,11 +25,11 @@ func checkStore(t fataler, s *Store) {
 	t.Helper()
 	var all []string
 	bytes, due := 0, 0
-	for i, page := range s.topics.pages {
-		if len(page) == 0 || len(page) > pageMax {
-			t.Fatalf("page %d has %d items", i, len(page))
+	for i, pg := range s.topics.pages {
+		if len(pg.items) == 0 || len(pg.items) > pageMax || pg.low != pg.items[0].topic {
+			t.Fatalf("page %d has %d items, begins with %q", i, len(pg.items), pg.low)
 		}
-		for _, it := range page {
+		for _, it := range pg.items {
 			all = append(all, it.topic)
 			bytes += it.entry.Bytes
 			if s.byTopic[it.topic] != it {
@@ -48,7 +48,7 @@ func checkStore(t fataler, s *Store) {
 	}
 	for i := 1; i < len(s.topics.pages); i++ {
 		// A page emptied by removals is joined with a neighbour in time.
-		if n := len(s.topics.pages[i-1]) + len(s.topics.pages[i]); n <= pageMax/4 {
+		if n := len(s.topics.pages[i-1].items) + len(s.topics.pages[i].items); n <= pageMax/2-2 {
 			t.Fatalf("pages %d and %d have %d items together", i-1, i, n)
 		}
 	}

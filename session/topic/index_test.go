@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -449,4 +450,28 @@ func TestArenaGivesMemoryBack(t *testing.T) {
 	if a.top != 10*chunkLen+1 {
 		t.Errorf("released numbers are not used again: top %d", a.top)
 	}
+}
+
+// Matches may run together. What this proves it proves under -race.
+func TestConcurrentMatches(t *testing.T) {
+	x := NewIndex()
+	for i := range uint32(100) {
+		x.Subscribe(fmt.Sprintf("a/%d/#", i), Sub{Ref: i})
+		x.Subscribe("a/+/x", Sub{Ref: i})
+		x.Subscribe("a/1/x", Sub{Ref: i})
+		x.Subscribe("$share/g/a/#", Sub{Ref: i})
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			m := new(Matches)
+			for range 100 {
+				x.Match([]byte("a/1/x"), m)
+				if len(m.Subs) != 201 || len(m.Groups) != 1 || m.Filters != 3 || x.Group("g", "a/#") != m.Groups[0] {
+					t.Errorf("%d subscriptions, %d groups, %d filters", len(m.Subs), len(m.Groups), m.Filters)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

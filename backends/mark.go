@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 )
 
 // Mark says which state a store holds. It is written in the transaction of the
@@ -63,6 +64,9 @@ const (
 	markFlagMask = markSealed
 )
 
+// markSeed is the seal over MarkKey, which the one over a mark continues.
+var markSeed = sealSum([]byte(MarkKey), nil)
+
 var (
 	errMarkShort = errors.New("mark too short")
 	errMarkSeal  = errors.New("mark has a wrong checksum")
@@ -82,7 +86,7 @@ func EncodeMark(dst []byte, m Mark) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(m.LogTime))
 	dst = append(dst, m.StoreID[:]...)
 	dst = append(dst, m.Hash[:]...)
-	return binary.BigEndian.AppendUint32(dst, sealSum([]byte(MarkKey), dst[start:]))
+	return binary.BigEndian.AppendUint32(dst, crc32.Update(markSeed, castagnoli, dst[start:]))
 }
 
 // DecodeMark decodes what EncodeMark wrote. Damage gives a *CorruptError
@@ -94,7 +98,7 @@ func DecodeMark(b []byte) (Mark, error) {
 		return m, markDamage(errMarkShort)
 	}
 	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
-	if sealSum([]byte(MarkKey), body) != sum {
+	if crc32.Update(markSeed, castagnoli, body) != sum {
 		return m, markDamage(errMarkSeal)
 	}
 	if b[0] > markVersion {

@@ -78,6 +78,12 @@ func Run(t *testing.T, open Open, opts ...Option) {
 	}
 }
 
+// RunDamage runs only the part about damage, for a driver that has more than one
+// way to notice it.
+func RunDamage(t *testing.T, open Open, d Damage) {
+	(&suite{open: open, damage: d}).testDamage(t)
+}
+
 // box is a store under test with the helpers that keep the tests short.
 type box struct {
 	backends.Store

@@ -73,6 +73,9 @@ func (s *Store) damage(key []byte, err error) error {
 
 // complete fills the path into an error of Unseal or DecodeMark.
 func (s *Store) complete(err error) error {
+	if err == nil {
+		return nil
+	}
 	var c *backends.CorruptError
 	if errors.As(err, &c) {
 		c.Store = s.path

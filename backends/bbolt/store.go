@@ -99,12 +99,17 @@ func apply(ctx context.Context, tx *bolt.Tx, b *backends.Batch) error {
 	return ctx.Err()
 }
 
-// fillPercent is how full bbolt leaves the pages it splits: nearly full in the
-// tables that grow at their end.
+// fillPercent is how full bbolt leaves the pages it splits. Where keys grow, no
+// later key needs the room: 300 000 bodies of 300 bytes take 107 MB at 0.95 and
+// 197 MB at 0.5. Where they come at random places, full pages split again and
+// again: as many queue entries over 20 000 sessions take 82 MB and write 485 MB
+// at 0.95, 42 MB and 338 MB at 0.5. A session head may grow a little.
 func fillPercent(table byte) float64 {
 	switch table {
-	case backends.TableBody, backends.TableMessage, backends.TableSession:
+	case backends.TableBody, backends.TableMessage:
 		return 0.95
+	case backends.TableSession:
+		return 0.8
 	}
 	return bolt.DefaultFillPercent
 }

@@ -27,10 +27,10 @@ func TestStore(t *testing.T) {
 	backendtest.Run(t, open, backendtest.WithDamage(damageFile(bbolt.Options{})))
 }
 
-// TestStoreUnchecked runs the part about damage on a store that is not read as a
-// whole when it is opened, as a large one is not.
-func TestStoreUnchecked(t *testing.T) {
-	backendtest.Run(t, open, backendtest.WithDamage(damageFile(bbolt.Options{Preread: -1})))
+// TestDamageUnchecked opens a store that is not read as a whole, as a large one
+// is not.
+func TestDamageUnchecked(t *testing.T) {
+	backendtest.RunDamage(t, open, damageFile(bbolt.Options{Preread: -1}))
 }
 
 // damageFile flips a bit of the value, which is the longest row of v, in every

@@ -61,7 +61,8 @@ type Damage struct {
 	LaterFirst   uint64
 	LaterLast    uint64
 
-	segment int // index in Segments
+	segment int  // index in Segments
+	strange bool // behind it are records that belong before the first segment
 }
 
 // Verdict decides what the findings mean for somebody who knows from elsewhere
@@ -90,7 +91,9 @@ func (in *Inspection) Verdict(floor, need uint64) (torn bool, err error) {
 	// The first frame of a log is durable before the log is used, and segments
 	// are dropped only when a later one has a durable frame: so the first frame
 	// that is left is durable, whatever its index.
-	if in.entry == 0 || d.Index <= durable || errors.Is(d.Err, ErrForeign) {
+	// Neither a foreign frame nor earlier records behind the damage come from a
+	// crash: files were moved.
+	if in.entry == 0 || d.Index <= durable || d.strange || errors.Is(d.Err, ErrForeign) {
 		return false, bad
 	}
 	if need > 0 && in.First > need {

@@ -2,7 +2,6 @@ package wal
 
 import (
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 )
@@ -15,7 +14,7 @@ const bufferKeep = 8 << 20
 // mutex, and the order of concurrent ones is not defined.
 type Log struct {
 	opt  Options
-	dir  *os.File // locked; synced after each change of names
+	dir  directory // locked; synced after each change of names
 	eng  Engine
 	idx  index
 	read frameCache
@@ -47,6 +46,12 @@ type Log struct {
 	unsaved chan struct{} // wakes the syncer
 	active  chan struct{} // wakes the marker
 	wg      sync.WaitGroup
+}
+
+// directory is the open directory of the log.
+type directory interface {
+	Sync() error
+	Close() error
 }
 
 // First returns the index of the first record in the log; First = Last+1 if

@@ -1,8 +1,13 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -17,8 +22,79 @@ var testStore = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 // marks that would come at a time of their own.
 func options(t testing.TB) Options {
 	t.Helper()
-	return Options{Dir: t.TempDir(), StoreID: testStore, SegmentSize: segmentSizeMin, IdleMark: -1}
+	return Options{Dir: fastDir(t), StoreID: testStore, SegmentSize: segmentSizeMin, IdleMark: -1}
 }
+
+// fastDir returns a fresh directory, in memory if the system has that: the
+// tests that open thousands of images do not ask the disk anything.
+func fastDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "comqtt-wal-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// files are the segments of a log directory by name.
+type files map[string][]byte
+
+func readFiles(t testing.TB, dir string) files {
+	t.Helper()
+	out := files{}
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range names {
+		if d.IsDir() {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(dir, d.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[d.Name()] = b
+	}
+	return out
+}
+
+// write makes dir hold exactly the files.
+func (fs files) write(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, dirPerm); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range fs {
+		if err := os.WriteFile(filepath.Join(dir, name), b, filePerm); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// names returns the names in order.
+func (fs files) names() []string { return slices.Sorted(maps.Keys(fs)) }
+
+// with returns a copy in which the file has the content; nil removes it.
+func (fs files) with(name string, content []byte) files {
+	out := maps.Clone(fs)
+	out[name] = content
+	if content == nil {
+		delete(out, name)
+	}
+	return out
+}
+
+// equal says whether both hold the same.
+func (fs files) equal(other files) bool { return maps.EqualFunc(fs, other, bytes.Equal) }
 
 func mustOpen(t testing.TB, o Options) *Log {
 	t.Helper()

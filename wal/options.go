@@ -19,7 +19,7 @@ const (
 	// DefaultIdleMark is how long the log is idle before a mark is written.
 	DefaultIdleMark = 50 * time.Millisecond
 
-	segmentSizeMin = 4 << 10
+	segmentSizeMin = 1 << 10
 	segmentSizeMax = 1 << 30
 	syncEveryMin   = time.Millisecond
 	syncEveryMax   = time.Hour
@@ -43,7 +43,7 @@ type Options struct {
 	Next uint64
 
 	// SegmentSize in bytes: a segment ends with the frame that brings it to
-	// this size. 4 KiB to 1 GiB, 0 = DefaultSegmentSize.
+	// this size. 1 KiB to 1 GiB, 0 = DefaultSegmentSize.
 	SegmentSize int64
 	// Sync says when frames reach stable storage. Zero value = always.
 	Sync SyncMode

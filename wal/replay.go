@@ -43,6 +43,7 @@ type replay struct {
 	fn    func(f *Frame) error
 	win   window
 	entry entry
+	frame Frame  // given to fn
 	buf   []byte // for decompressed bodies
 }
 
@@ -68,9 +69,9 @@ func (r *replay) span(s *span) error {
 		if r.entry.Count == 0 {
 			continue
 		}
-		frame := r.entry.Frame // fn may change it
-		r.index += uint64(frame.Count)
-		if err := r.fn(&frame); err != nil {
+		r.frame = r.entry.Frame // fn may change it
+		r.index += uint64(r.frame.Count)
+		if err := r.fn(&r.frame); err != nil {
 			return err
 		}
 	}

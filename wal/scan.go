@@ -273,7 +273,11 @@ func (s *scanner) behind(off int64) error {
 			return fmt.Errorf("%w: it is also damaged at %s:%d", ErrVersion, d.Segment, d.Offset)
 		}
 		s.in.Durable = max(s.in.Durable, h.Durable)
-		if err != nil || h.Count == 0 || h.First < d.Index {
+		if err != nil || h.Count == 0 {
+			return nil
+		}
+		d.strange = d.strange || h.First < s.in.First
+		if h.First < d.Index {
 			return nil
 		}
 		if d.LaterFirst == 0 || h.First < d.LaterFirst {

@@ -47,8 +47,8 @@ func (w *window) at(off int64, n int) ([]byte, error) {
 // fill loads the window from off on.
 func (w *window) fill(off int64, n int) error {
 	want := int(min(int64(max(n, windowSize)), w.size-off))
-	if cap(w.buf) < want || cap(w.buf) > 8*windowSize && want <= windowSize {
-		w.buf = make([]byte, 0, max(want, windowSize))
+	if cap(w.buf) < want || cap(w.buf) > bufferKeep && want <= windowSize {
+		w.buf = make([]byte, 0, want)
 	}
 	w.buf = w.buf[:want]
 	got, err := w.r.ReadAt(w.buf, off)

@@ -32,6 +32,10 @@ const (
 	AckDenied   AckReason = 3 // no longer allowed
 )
 
+// ackGroup is the flag bit of an Ack of a group's message; the lowest two are
+// the reason.
+const ackGroup = 0x80
+
 // String gives the name that tools print.
 func (a AckReason) String() string {
 	switch a {
@@ -47,7 +51,7 @@ func (a AckReason) String() string {
 	return "unknown"
 }
 
-// Run is a run of consecutive packet identifiers.
+// Run is a run of consecutive packet identifiers. It does not pass 65 535.
 type Run struct {
 	First uint16
 	Count uint16
@@ -69,7 +73,7 @@ type Ack struct {
 
 // AppendTo appends the encoded record.
 func (a *Ack) AppendTo(dst []byte) []byte {
-	dst = append(header(dst, KindAck, 1), byte(a.Reason)|bit(a.Message != 0, 0x80))
+	dst = append(header(dst, KindAck, 1), byte(a.Reason)|bit(a.Message != 0, ackGroup))
 	dst = uvarint(dst, a.Session)
 	dst = uvarint(dst, uint64(a.Epoch))
 	if a.Message != 0 {
@@ -88,12 +92,15 @@ func (a *Ack) AppendTo(dst []byte) []byte {
 // Decode reads an encoded record, reusing a.Runs.
 func (a *Ack) Decode(rec []byte) error {
 	r := open(rec, KindAck, 1)
-	f := r.u8()
-	a.Reason = AckReason(f & 0x7f)
+	f := r.flags(ackGroup | 3)
+	a.Reason = AckReason(f & 3)
 	a.Session, a.Epoch, a.Runs = r.uvarint(), Epoch(r.uvarint()), a.Runs[:0]
 	a.Share, a.Filter, a.Message = nil, nil, 0
-	if f&0x80 != 0 {
+	if f&ackGroup != 0 {
 		a.Share, a.Filter, a.Message = r.bytes(), r.bytes(), r.uvarint()
+		if a.Message == 0 {
+			r.fail(ErrValue)
+		}
 		return r.end()
 	}
 	for n := r.count(2); n > 0; n-- {
@@ -105,7 +112,7 @@ func (a *Ack) Decode(rec []byte) error {
 // Add appends a packet identifier, lengthening the last run when it follows.
 func (a *Ack) Add(id uint16) {
 	if n := len(a.Runs); n > 0 {
-		if last := &a.Runs[n-1]; last.First+last.Count == id && last.Count < 1<<15 && id != 0 {
+		if last := &a.Runs[n-1]; int(last.First)+int(last.Count) == int(id) && last.Count < 1<<16-1 {
 			last.Count++
 			return
 		}

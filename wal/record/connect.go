@@ -1,7 +1,5 @@
 package record
 
-import "encoding/binary"
-
 // Will is a will as a Connect or Will record carries it.
 type Will struct {
 	QoS       uint8
@@ -27,12 +25,15 @@ func (w *Will) AppendTo(dst []byte) []byte {
 func (w *Will) Decode(b []byte) (n int, err error) {
 	r := reader{b: b}
 	*w = r.will()
-	return len(b) - len(r.b), r.err
+	if r.err != nil {
+		return 0, r.err
+	}
+	return len(b) - len(r.b), nil
 }
 
 func (r *reader) will() Will {
-	f := r.u8()
-	w := Will{QoS: f & 3, Retain: f&4 != 0, HasExpiry: f&8 != 0}
+	f := r.flags(0x0f)
+	w := Will{QoS: r.qos(f), Retain: f&4 != 0, HasExpiry: f&8 != 0}
 	w.Delay = r.u32()
 	if w.HasExpiry {
 		w.Expiry = r.u32()
@@ -60,7 +61,7 @@ type Connect struct {
 func (c *Connect) AppendTo(dst []byte) []byte {
 	dst = header(dst, KindConnect, 1)
 	dst = append(dst, bit(c.CleanStart, 1)|bit(c.HasWill, 2), c.Version)
-	dst = binary.AppendUvarint(dst, uint64(c.Epoch))
+	dst = uvarint(dst, uint64(c.Epoch))
 	dst = appendBytes(dst, c.ClientID)
 	dst = appendBytes(dst, c.User)
 	dst = uvarint(dst, uint64(c.Expiry))
@@ -75,7 +76,7 @@ func (c *Connect) AppendTo(dst []byte) []byte {
 // Decode reads an encoded record.
 func (c *Connect) Decode(rec []byte) error {
 	r := open(rec, KindConnect, 1)
-	f := r.u8()
+	f := r.flags(3)
 	*c = Connect{CleanStart: f&1 != 0, HasWill: f&2 != 0, Version: r.u8(), Epoch: Epoch(r.uvarint())}
 	c.ClientID, c.User = r.bytes(), r.bytes()
 	c.Expiry, c.ReceiveMaximum, c.MaxPacket = r.u32(), r.u16(), r.u32()
@@ -111,7 +112,7 @@ func (d *Disconnect) AppendTo(dst []byte) []byte {
 // Decode reads an encoded record.
 func (d *Disconnect) Decode(rec []byte) error {
 	r := open(rec, KindDisconnect, 1)
-	f := r.u8()
+	f := r.flags(3)
 	*d = Disconnect{DropWill: f&1 != 0, HasExpiry: f&2 != 0, Reason: r.u8(), Session: r.uvarint(), Epoch: Epoch(r.uvarint())}
 	if d.HasExpiry {
 		d.Expiry = r.u32()

@@ -7,6 +7,7 @@ type Choice struct {
 	Filter  []byte // filter within the group
 	Session uint64 // durable member, or 0
 	Epoch   Epoch  // connection of an ephemeral member, with Session 0; both 0 = nobody, the message waits
+	QoS     uint8  // QoS that the ephemeral member gets it with, 0 = that of the message
 }
 
 // Publish is an application message that may change durable state. Its index
@@ -30,6 +31,7 @@ const (
 	publishExpiry  = 1 << 3
 	publishWill    = 1 << 4
 	publishChoices = 1 << 5
+	publishFlags   = 1<<6 - 1
 )
 
 // AppendTo appends the encoded record.
@@ -65,15 +67,43 @@ func (p *Publish) AppendHeader(dst []byte) []byte {
 func (c *Choice) append(dst []byte) []byte {
 	dst = appendBytes(dst, c.Share)
 	dst = appendBytes(dst, c.Filter)
-	dst = uvarint(dst, c.Session)
-	return uvarint(dst, uint64(c.Epoch))
+	return member{c.Session, c.Epoch, c.QoS}.append(dst)
+}
+
+// member is the part of a Choice or Dispatch that says who gets the message:
+// a session, or else an epoch and, unless that is 0 too, a QoS.
+type member struct {
+	session uint64
+	epoch   Epoch
+	qos     uint8
+}
+
+func (m member) append(dst []byte) []byte {
+	dst = uvarint(dst, m.session)
+	if m.session != 0 {
+		return dst
+	}
+	if dst = uvarint(dst, uint64(m.epoch)); m.epoch == 0 {
+		return dst
+	}
+	return append(dst, m.qos)
+}
+
+func (r *reader) member() (m member) {
+	if m.session = r.uvarint(); m.session != 0 {
+		return m
+	}
+	if m.epoch = Epoch(r.uvarint()); m.epoch != 0 {
+		m.qos = r.qos(r.flags(3))
+	}
+	return m
 }
 
 // Decode reads an encoded record, reusing p.Choices.
 func (p *Publish) Decode(rec []byte) error {
 	r := open(rec, KindPublish, 1)
-	f := r.u8()
-	p.QoS, p.Retain, p.HasExpiry = f&3, f&publishRetain != 0, f&publishExpiry != 0
+	f := r.flags(publishFlags)
+	p.QoS, p.Retain, p.HasExpiry = r.qos(f), f&publishRetain != 0, f&publishExpiry != 0
 	p.Session, p.Epoch, p.PacketID = r.uvarint(), Epoch(r.uvarint()), r.u16()
 	p.Expiry, p.WillOf = 0, 0
 	if p.HasExpiry {
@@ -84,22 +114,29 @@ func (p *Publish) Decode(rec []byte) error {
 	}
 	p.Choices = p.Choices[:0]
 	if f&publishChoices != 0 {
-		for n := r.count(4); n > 0; n-- {
-			c := Choice{Share: r.bytes(), Filter: r.bytes(), Session: r.uvarint(), Epoch: Epoch(r.uvarint())}
+		for n := r.count(3); n > 0; n-- {
+			c := Choice{Share: r.bytes(), Filter: r.bytes()}
+			m := r.member()
+			c.Session, c.Epoch, c.QoS = m.session, m.epoch, m.qos
 			p.Choices = append(p.Choices, c)
 		}
 	}
-	p.Message = r.rest()
-	return r.end()
+	if r.err != nil {
+		return r.err
+	}
+	p.Message = r.b
+	return nil
 }
 
-// Dispatch gives a message that waits in a shared group to a member.
+// Dispatch gives a message that waits in a shared group to a member, or, with
+// Session and Epoch 0, takes it back from the ephemeral member that had it.
 type Dispatch struct {
 	Share   []byte
 	Filter  []byte
 	Message uint64
 	Session uint64 // durable member, or 0
 	Epoch   Epoch  // connection of an ephemeral member, with Session 0
+	QoS     uint8  // QoS that the ephemeral member gets it with, 0 = that of the message
 }
 
 // AppendTo appends the encoded record.
@@ -107,14 +144,15 @@ func (d *Dispatch) AppendTo(dst []byte) []byte {
 	dst = appendBytes(header(dst, KindDispatch, 1), d.Share)
 	dst = appendBytes(dst, d.Filter)
 	dst = uvarint(dst, d.Message)
-	dst = uvarint(dst, d.Session)
-	return uvarint(dst, uint64(d.Epoch))
+	return member{d.Session, d.Epoch, d.QoS}.append(dst)
 }
 
 // Decode reads an encoded record.
 func (d *Dispatch) Decode(rec []byte) error {
 	r := open(rec, KindDispatch, 1)
 	d.Share, d.Filter = r.bytes(), r.bytes()
-	d.Message, d.Session, d.Epoch = r.uvarint(), r.uvarint(), Epoch(r.uvarint())
+	d.Message = r.uvarint()
+	m := r.member()
+	d.Session, d.Epoch, d.QoS = m.session, m.epoch, m.qos
 	return r.end()
 }

@@ -60,11 +60,13 @@ func (e Epoch) Boot() uint32 { return uint32(e >> 32) }
 // Connection is the connection's number within its boot.
 func (e Epoch) Connection() uint32 { return uint32(e) }
 
-// ErrTruncated says that a record ends before its fields do.
-var ErrTruncated = errors.New("record: truncated")
-
-// ErrTrailing says that bytes follow a record's last field.
-var ErrTrailing = errors.New("record: bytes after the last field")
+// The ways in which bytes are not the record that was asked for.
+var (
+	ErrTruncated = errors.New("record: truncated")                  // it ends before its fields do
+	ErrTrailing  = errors.New("record: bytes after the last field") // or the other way round
+	ErrKind      = errors.New("record: of another kind")            // than the one it is decoded as
+	ErrValue     = errors.New("record: value out of range")         // a flag, QoS or number its field can't have
+)
 
 // UnknownError reports a record this release cannot read: a later release
 // wrote it. It is never skipped, since what follows depends on it.
@@ -76,6 +78,10 @@ type UnknownError struct {
 func (e *UnknownError) Error() string {
 	return fmt.Sprintf("record: %s version %d is unknown to this release; a newer comqtt wrote it", e.Kind, e.Version)
 }
+
+// Known reports whether this release has a kind of that number. It may still
+// not know the version of a record's layout.
+func Known(k Kind) bool { return k >= KindGenesis && k <= KindUpgrade }
 
 // KindOf returns the kind of an encoded record, 0 for an empty one.
 func KindOf(rec []byte) Kind {
@@ -94,13 +100,20 @@ type reader struct {
 
 // open checks kind and version and returns a cursor on the fields.
 func open(rec []byte, kind Kind, version uint8) reader {
-	switch {
-	case len(rec) < 2:
-		return reader{err: ErrTruncated}
-	case Kind(rec[0]) != kind || rec[1] != version:
-		return reader{err: &UnknownError{Kind(rec[0]), rec[1]}}
+	if len(rec) < 2 || Kind(rec[0]) != kind || rec[1] != version {
+		return reader{err: openError(rec, kind)}
 	}
 	return reader{b: rec[2:]}
+}
+
+func openError(rec []byte, kind Kind) error {
+	switch {
+	case len(rec) < 2:
+		return ErrTruncated
+	case Kind(rec[0]) != kind && Known(Kind(rec[0])):
+		return fmt.Errorf("%w: %s, not %s", ErrKind, Kind(rec[0]), kind)
+	}
+	return &UnknownError{Kind(rec[0]), rec[1]}
 }
 
 func (r *reader) fail(err error) {
@@ -126,9 +139,17 @@ func (r *reader) uvarint() uint64 {
 		r.b = r.b[1:]
 		return v
 	}
+	return r.uvarintLong()
+}
+
+func (r *reader) uvarintLong() uint64 {
 	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
+	switch {
+	case n == 0:
 		r.fail(ErrTruncated)
+		return 0
+	case n < 0:
+		r.fail(ErrValue)
 		return 0
 	}
 	r.b = r.b[n:]
@@ -138,7 +159,8 @@ func (r *reader) uvarint() uint64 {
 func (r *reader) u32() uint32 {
 	v := r.uvarint()
 	if v > 1<<32-1 {
-		r.fail(fmt.Errorf("record: number %d does not fit 32 bits", v))
+		r.fail(ErrValue)
+		return 0
 	}
 	return uint32(v)
 }
@@ -146,9 +168,30 @@ func (r *reader) u32() uint32 {
 func (r *reader) u16() uint16 {
 	v := r.uvarint()
 	if v > 1<<16-1 {
-		r.fail(fmt.Errorf("record: number %d does not fit 16 bits", v))
+		r.fail(ErrValue)
+		return 0
 	}
 	return uint16(v)
+}
+
+// flags reads a byte of which only the bits of known may be set: a layout
+// with more of them has another version.
+func (r *reader) flags(known uint8) uint8 {
+	f := r.u8()
+	if f&^known != 0 {
+		r.fail(ErrValue)
+		return 0
+	}
+	return f
+}
+
+// qos checks the lowest two bits of a flag byte.
+func (r *reader) qos(f uint8) uint8 {
+	if f&3 == 3 {
+		r.fail(ErrValue)
+		return 0
+	}
+	return f & 3
 }
 
 func (r *reader) bytes() []byte {
@@ -162,9 +205,14 @@ func (r *reader) bytes() []byte {
 	return v
 }
 
-func (r *reader) rest() []byte {
-	v := r.b
-	r.b = nil
+// take reads n bytes.
+func (r *reader) take(n int) []byte {
+	if n > len(r.b) {
+		r.fail(ErrTruncated)
+		return make([]byte, n)
+	}
+	v := r.b[:n:n]
+	r.b = r.b[n:]
 	return v
 }
 
@@ -176,11 +224,11 @@ func (r *reader) end() error {
 	return r.err
 }
 
-// count reads a number of elements, each of at least min bytes, so that a
+// count reads a number of elements, each of at least that many bytes, so that a
 // damaged number can't make a decoder allocate more than the record's size.
-func (r *reader) count(min int) int {
+func (r *reader) count(least int) int {
 	n := r.uvarint()
-	if n > uint64(len(r.b)/min) {
+	if n > uint64(len(r.b)/least) {
 		r.fail(ErrTruncated)
 		return 0
 	}

@@ -3,7 +3,7 @@ package record
 // Limits are the settings that alter what Apply does. They are records, so
 // that a replay uses the limits that were in force.
 type Limits struct {
-	MaxInflight      uint16 // identifiers assigned to a session at once, 1..65535
+	MaxInflight      uint16 // identifiers assigned to a session at once, 1..65535 (0 counts as 1)
 	QueueMessages    uint64 // messages queued for one session, 0 = no limit
 	QueueBytes       uint64 // bytes of messages queued for one session, 0 = no limit
 	SessionExpiryMax uint32 // seconds; 4294967295 = sessions may live for ever
@@ -23,7 +23,7 @@ func (l *Limits) AppendTo(dst []byte) []byte {
 }
 
 func (r *reader) limits() Limits {
-	f := r.u8()
+	f := r.flags(3)
 	return Limits{
 		ShareUsers: f&1 != 0, DropOldest: f&2 != 0,
 		MaxInflight: r.u16(), QueueMessages: r.uvarint(), QueueBytes: r.uvarint(),
@@ -31,7 +31,7 @@ func (r *reader) limits() Limits {
 	}
 }
 
-// Decode reads what AppendTo wrote, all of b.
+// Decode reads what AppendTo wrote, which is all of b.
 func (l *Limits) Decode(b []byte) error {
 	r := reader{b: b}
 	*l = r.limits()
@@ -56,14 +56,8 @@ func (g *Genesis) AppendTo(dst []byte) []byte {
 // Decode reads an encoded record.
 func (g *Genesis) Decode(rec []byte) error {
 	r := open(rec, KindGenesis, 1)
-	if len(r.b) < 16 {
-		r.fail(ErrTruncated)
-		return r.err
-	}
-	g.StoreID = [16]byte(r.b)
-	r.b = r.b[16:]
-	g.FeatureLevel = r.u32()
-	g.Limits = r.limits()
+	g.StoreID = [16]byte(r.take(16))
+	g.FeatureLevel, g.Limits = r.u32(), r.limits()
 	return r.end()
 }
 
@@ -133,12 +127,7 @@ func (s *StateHash) AppendTo(dst []byte) []byte {
 func (s *StateHash) Decode(rec []byte) error {
 	r := open(rec, KindStateHash, 1)
 	s.Index = r.uvarint()
-	if len(r.b) < 16 {
-		r.fail(ErrTruncated)
-		return r.err
-	}
-	s.Hash = [16]byte(r.b)
-	r.b = r.b[16:]
+	s.Hash = [16]byte(r.take(16))
 	return r.end()
 }
 

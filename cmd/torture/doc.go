@@ -1,0 +1,81 @@
+// Command torture kills the broker while it works and checks that it kept its
+// promises. `make torture` runs it; `go test ./cmd/torture` runs a short one.
+//
+//	torture [-kills 100] [-seed S] [-mode kill|failpoint|mixed|enospc|fsync]
+//	torture -prove            every planted defect must be found
+//	torture -check FILE       judge a kept history again
+//
+// # What it does
+//
+//	      ┌─ publishers ──┐        ┌────────────┐
+//	      │  subscribers  │  MQTT  │   comqtt   │ ← SIGKILL at random moments, at an
+//	fleet │  members of a │ ─────► │ (failpoint │   acknowledgement, at a failpoint,
+//	      │  shared group │        │   build)   │   then often a simulated power loss
+//	      │  readers …    │        └────────────┘
+//	      └──────┬────────┘
+//	             │ every packet sent and received, in one true order
+//	         journal ──► checker ──► findings, with the history that shows them
+//
+// The clients (client.go) are correct MQTT clients whose durable state lives in
+// this process and so survives the broker: after a reconnect they send PUBLISH
+// again with DUP and the old identifier, or PUBREL, in the old order. They speak
+// 3.1, 3.1.1 and 5, keep a window open, answer late, break off, take their own
+// connection over, stay away, change their subscriptions, start clean, let a
+// session expire.
+//
+// The checker (checker.go, check_*.go) knows only what the clients were told.
+// It is pure: the same history gives the same findings. It demands:
+//
+//   - lost: a message acknowledged by PUBACK or PUBREC reaches every durable
+//     session (or shared group) whose subscription was acknowledged before the
+//     message was first sent, unless that session gave it up;
+//   - duplicate-qos2: never the same message twice to a session or group;
+//   - duplicate-qos1: never more copies on one connection than the publisher
+//     sent, and a redelivery only if the acknowledgement may have been lost;
+//   - order: first deliveries of a publisher's messages to one topic at one QoS
+//     in order; acknowledgements in order;
+//   - redelivery, identifier: after a reconnect what is not acknowledged comes
+//     again, with its identifier, with DUP, in the original order, before newer
+//     messages, and at no other time;
+//   - session: present when it must be, and only then (expiry, clean start);
+//   - subscription, suback: in force from SUBACK to UNSUBSCRIBE, not in force
+//     from UNSUBACK to SUBSCRIBE; granted as asked for;
+//   - retained: never older than acknowledged, removed means removed;
+//   - quota, qos, payload, acknowledgement, stuck, process: what the names say.
+//
+// Its memory is bounded by what is owed, the journal by -history.
+//
+// # Power loss
+//
+// SIGKILL alone loses nothing, because the page cache survives it. A binary
+// built with the tag failpoints therefore keeps the number of bytes it has
+// synced in the file that COMQTT_SYNCED_FILE names, one line
+//
+//	00000000000000004711 163840\n
+//
+// segment file name and durable bytes of it, written over with one pwrite after
+// each sync and before anything that waits for the sync leaves. After a kill the
+// torture cuts that segment somewhere between there and its end, may tear a
+// sector, and removes newer segments (power.go).
+//
+// # Proof
+//
+// A checker that finds nothing may be blind. So -prove runs the same campaign
+// against every defect that a failpoints build can be told to have
+// (COMQTT_FAULT, prove.go) and fails unless each is found; the unit tests show
+// it hand-written histories of every violation; and mosquitto serves as a broker
+// that somebody else wrote: clean when stopped in order, caught when killed.
+//
+// # Reading a finding
+//
+// The program prints what was promised, the event that broke it, and the events
+// that bear on it, and keeps the whole history (history.txt, which -check reads),
+// the broker's log and its data. A transcript line reads
+//
+//	@51434 at=2590 s0#3 < PUBLISH id=2012 qos=2 msg=p0:2:t/a/1:310
+//	 tick   ms     │  │ │                     publisher:QoS:topic:sequence number
+//	          client  │ └ received (> sent)
+//	                  └ its connection number
+//
+// One goroutine owns each client; the journal's mutex is all they share.
+package main

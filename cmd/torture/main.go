@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFinding = 1  // a promise was broken; the evidence is printed and kept
+	exitFailed  = 2  // the torture itself could not be carried out
+	exitUsage   = 64 // as in sysexits
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+var modes = []string{"kill", "failpoint", "mixed", "enospc", "fsync"}
+
+// flags are the command line.
+type flags struct {
+	options
+	bin   string
+	dir   string
+	check string
+	prove bool
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var f flags
+	fs := flag.NewFlagSet("torture", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.StringVar(&f.bin, "bin", "", "broker `binary`, built with the tag failpoints; empty: build ./cmd/comqtt")
+	fs.StringVar(&f.dir, "dir", "", "`directory` for data and logs; empty: a temporary one, kept only after a finding")
+	fs.StringVar(&f.check, "check", "", "check the transcript in this `file` instead of running a broker")
+	fs.IntVar(&f.kills, "kills", 100, "how often to kill the broker")
+	fs.Uint64Var(&f.seed, "seed", uint64(time.Now().UnixNano()), "seed of every random choice")
+	fs.StringVar(&f.mode, "mode", "mixed", "how it dies: "+strings.Join(modes, ", "))
+	fs.StringVar(&f.fault, "fault", "", "planted `defect` to run with (COMQTT_FAULT)")
+	fs.BoolVar(&f.prove, "prove", false, "run every planted defect and demand that the checker finds it")
+	fs.IntVar(&f.history, "history", 400_000, "events kept as evidence")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return exitOK
+		}
+		return exitUsage
+	}
+	if fs.NArg() > 0 || !slices.Contains(modes, f.mode) || f.kills < 1 || f.history < 1 {
+		fmt.Fprintf(stderr, "torture: bad arguments; modes are %s\n", strings.Join(modes, ", "))
+		return exitUsage
+	}
+	f.out = stdout
+	if f.check != "" {
+		return check(f.check, stdout, stderr)
+	}
+	found, err := f.torture(ctx)
+	switch {
+	case err != nil:
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	case found:
+		return exitFinding
+	}
+	return exitOK
+}
+
+// torture builds the binary if need be and does what the flags say.
+func (f *flags) torture(ctx context.Context) (found bool, err error) {
+	dir := f.dir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "torture-"); err != nil {
+			return false, fmt.Errorf("torture: %w", err)
+		}
+		defer os.Remove(dir) // only if empty: evidence stays
+	} else if err = os.MkdirAll(dir, 0o755); err != nil {
+		return false, fmt.Errorf("torture: %w", err)
+	}
+	if f.bin == "" {
+		f.bin = filepath.Join(dir, "comqtt")
+		if err := build(ctx, f.bin); err != nil {
+			return false, err
+		}
+		defer os.Remove(f.bin)
+	}
+	switch {
+	case f.prove:
+		return prove(ctx, f.options, f.bin, dir)
+	case f.mode == "enospc":
+		return fullDisk(ctx, f.options, f.bin, dir)
+	case f.mode == "fsync":
+		return failingSync(ctx, f.options, f.bin, dir)
+	}
+	return campaignIn(ctx, f.options, f.bin, filepath.Join(dir, "run"), true)
+}
+
+// build builds the broker with failpoints into file.
+func build(ctx context.Context, file string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "failpoints", "-o", file, "github.com/wind-c/comqtt/v3/cmd/comqtt")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("torture: build broker: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// campaignIn runs one campaign in a new directory dir.
+func campaignIn(ctx context.Context, o options, bin, dir string, summary bool) (found bool, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return false, fmt.Errorf("torture: %w", err)
+	}
+	c, err := newCampaign(o, bin, dir)
+	if err != nil {
+		return false, err
+	}
+	return c.finish(c.run(ctx), summary)
+}
+
+// finish reports on a campaign that has run, and removes its directory unless
+// there is something to look into.
+func (c *campaign) finish(err error, summary bool) (found bool, _ error) {
+	if err != nil && !errors.Is(err, errFound) {
+		return false, errors.Join(err, fmt.Errorf("torture: log and data in %s", c.server.dir))
+	}
+	if summary {
+		c.summary()
+	}
+	if errors.Is(err, errFound) {
+		return true, c.evidence()
+	}
+	return false, c.remove()
+}
+
+// check judges a transcript.
+func check(file string, stdout, stderr io.Writer) int {
+	r, err := os.Open(file)
+	if err != nil {
+		fmt.Fprintln(stderr, "torture:", err)
+		return exitFailed
+	}
+	defer r.Close()
+	events, err := ParseTranscript(r)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+	c := NewChecker()
+	for i := range events {
+		c.Observe(&events[i])
+	}
+	c.Finish()
+	found, more := c.Findings()
+	printFindings(stdout, found, more)
+	if len(found) > 0 {
+		return exitFinding
+	}
+	fmt.Fprintf(stdout, "%d events, no finding\n", len(events))
+	return exitOK
+}

@@ -75,6 +75,8 @@ type Reply struct {
 	Duplicate bool
 	// Matched counts the subscriptions that a Publish met.
 	Matched int
+	// Message is the message of a Dispatch.
+	Message uint64
 	// Codes are the reason codes of an Unsubscribe, one a filter.
 	Codes []byte
 
@@ -147,6 +149,7 @@ const (
 	DropDenied
 	DropNoMember
 	DropOutboxFull
+	DropDiskFull
 )
 
 // String gives the name used in logs and metrics.
@@ -164,6 +167,8 @@ func (d DropReason) String() string {
 		return "no-member"
 	case DropOutboxFull:
 		return "outbox-full"
+	case DropDiskFull:
+		return "disk-full"
 	}
 	return "unknown"
 }
@@ -174,3 +179,7 @@ type Drop struct {
 	Message uint64
 	Reason  DropReason
 }
+
+// Reset empties fx for calls that are no records, such as
+// [Machine.SubscribeEphemeral].
+func (fx *Effects) Reset() { fx.reset() }

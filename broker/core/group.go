@@ -234,6 +234,7 @@ func (m *Machine) applyDispatch(rec []byte, fx *Effects) error {
 	if err := d.Decode(rec); err != nil {
 		return err
 	}
+	fx.Reply.Message = d.Message
 	g := m.groups[GroupKey{string(d.Share), string(d.Filter)}]
 	if g == nil {
 		return nil

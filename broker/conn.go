@@ -1,0 +1,252 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/wind-c/comqtt/v3/broker/core"
+	"github.com/wind-c/comqtt/v3/broker/packets"
+	"github.com/wind-c/comqtt/v3/session"
+	"github.com/wind-c/comqtt/v3/wal/record"
+)
+
+// conn is one network connection and, for a client without a durable session,
+// its session.
+type conn struct {
+	srv      *Server
+	nc       net.Conn
+	raw      syscall.RawConn // nil when the socket cannot be waited for without a buffer
+	epoch    record.Epoch
+	listener string
+
+	// Set by the CONNECT, before anybody else sees the connection.
+	version    packets.Version
+	clientID   string
+	user       string
+	assigned   bool   // the broker made up the client identifier
+	durable    bool   // has a session in the state machine
+	session    uint64 // id of it
+	ref        uint32 // slot in the subscription index
+	receiveMax uint16 // of the client
+	maxPacket  uint32 // of the client, 0 = no limit
+	aliasMax   uint16 // aliases the client accepts
+	problems   bool   // the client wants reason strings
+	keepAlive  uint16 // seconds, 0 = off
+
+	in  inbound
+	out outbound
+
+	mu       sync.Mutex
+	idle     sync.Cond // with mu: an outstanding record was applied
+	pending  [3]int    // logged publishes not yet applied, by QoS
+	controls int       // SUBSCRIBE, UNSUBSCRIBE and CONNECT not yet applied
+	owed     int       // QoS 1 and 2 publishes from the client without a final answer
+	closed   bool      // no packet is sent any more but what is in the outbox
+
+	lastRead atomic.Int64 // coarse time of the last bytes, seconds; for the keep-alive
+	holding  atomic.Bool  // publishes wait for room on the disk
+	eager    atomic.Bool  // acknowledgements go to the log at once: a backlog waits for them
+
+	will      *record.Will // of a client without a durable session; reader and apply loop, handed over by end
+	hasLogged bool         // the will is in the log
+	dropWill  bool         // a DISCONNECT with reason 0x00 came
+	expiry    uint32       // session expiry in seconds
+	newExpiry bool         // changed by the DISCONNECT
+	reason    packets.Code // why the connection ended, for the log
+
+	// Of the apply loop.
+	sess     *session.Session
+	filters  map[string]struct{} // subscriptions of a client without a durable session
+	one      [1]uint32           // scratch for a single subscription identifier
+	retained []core.Retained     // still to be sent
+	asked    bool                // the loader has bodies on order
+	ended    bool                // no longer in the index
+}
+
+// errClosed ends a reader whose connection was ended by the broker.
+var errClosed = errors.New("broker: connection closed")
+
+// protocolError is a violation that is answered with a reason code.
+type protocolError struct {
+	code packets.Code
+	why  string
+}
+
+func (e *protocolError) Error() string { return fmt.Sprintf("%s: %s", e.code, e.why) }
+
+// violation returns the error for a broken rule of the specification.
+func violation(code packets.Code, why string) error { return &protocolError{code, why} }
+
+// codeOf returns the reason code that an error of the reader is answered with.
+func codeOf(err error) (packets.Code, bool) {
+	var pe *protocolError
+	if errors.As(err, &pe) {
+		return pe.code, true
+	}
+	var ce *packets.Error
+	if errors.As(err, &ce) {
+		return ce.Code, true
+	}
+	return 0, false
+}
+
+func (s *Server) newConn(nc net.Conn, listener string) *conn {
+	c := &conn{srv: s, nc: nc, listener: listener}
+	c.idle.L = &c.mu
+	c.epoch = record.NewEpoch(s.boot, s.connections.Add(1))
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		if sc, ok := nc.(syscall.Conn); ok {
+			if raw, err := sc.SyscallConn(); err == nil {
+				c.raw = raw
+				c.in.tryRead = c.tryRead
+			}
+		}
+	}
+	c.in.raw = c.raw
+	return c
+}
+
+// serve runs the connection from accept to end.
+func (s *Server) serve(nc net.Conn, listener string) {
+	if s.closing.Load() {
+		nc.Close()
+		return
+	}
+	if n := s.open.Add(1); n > int64(s.opts.Limits.MaxClients) {
+		s.open.Add(-1)
+		s.stats.refused.Add(1)
+		nc.Close()
+		return
+	}
+	c := s.newConn(nc, listener)
+	if !s.track(c) {
+		s.open.Add(-1)
+		nc.Close()
+		return
+	}
+	go c.run()
+}
+
+// run is the connection's goroutine.
+func (c *conn) run() {
+	s := c.srv
+	defer s.untrack(c)
+	err := c.handshake()
+	if err == nil {
+		err = c.readLoop()
+	}
+	c.in.release(s)
+	c.leave(err)
+}
+
+// leave ends the connection after its reader stopped.
+func (c *conn) leave(err error) {
+	code, answered := codeOf(err)
+	c.reason = code
+	if answered {
+		c.srv.stats.violations.Add(1)
+		c.log(slog.LevelDebug, "protocol violation", "error", err)
+		c.disconnect(code)
+	} else {
+		c.shut()
+	}
+	c.finish()
+	c.waitFlushed()
+	c.nc.Close()
+}
+
+// finish tells the state that the connection ended.
+func (c *conn) finish() {
+	if !c.in.accepted.Load() {
+		return
+	}
+	var b batch
+	if c.durable {
+		d := record.Disconnect{
+			Session: c.session, Epoch: c.epoch, DropWill: c.dropWill,
+			HasExpiry: c.newExpiry, Expiry: c.expiry, Reason: byte(c.reason),
+		}
+		b.addRecord(item{conn: c}, d.AppendTo(nil))
+	} else {
+		b.addCommand(c, func() { c.srv.endEphemeral(c) })
+	}
+	c.srv.lane.put(&b, true)
+}
+
+// disconnect ends the connection from the broker's side. An MQTT 5 client is
+// told why; an MQTT 3 client has no DISCONNECT from a server [MQTT-3.14.0-1].
+func (c *conn) disconnect(code packets.Code) {
+	c.mu.Lock()
+	if !c.closed {
+		if c.version == packets.V5 && c.in.accepted.Load() {
+			d := packets.Disconnect{Code: code}
+			c.out.buf = d.AppendTo(c.out.buf, c.version)
+		}
+		c.closed = true
+	}
+	c.end()
+}
+
+// shut ends the connection without a word.
+func (c *conn) shut() {
+	c.mu.Lock()
+	c.closed = true
+	c.end()
+}
+
+// end lets the connection close once its outbox is written or the peer has
+// had its time to take it. It unlocks mu.
+func (c *conn) end() {
+	c.out.last = true
+	c.idle.Broadcast()
+	start := c.out.begin()
+	c.mu.Unlock()
+	deadline := time.Now().Add(c.srv.opts.Limits.ShutdownWriteTimeout)
+	if err := c.nc.SetWriteDeadline(deadline); err != nil {
+		c.nc.Close() // it is closed, or of a kind that cannot be bounded
+	}
+	if start {
+		go c.flush()
+	}
+}
+
+// waitOrder waits until a bypass packet of this QoS keeps the order: no
+// logged publish of the same QoS is under way, and no SUBSCRIBE.
+func (c *conn) waitOrder(qos byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.pending[qos] > 0 || c.controls > 0 {
+		if c.closed {
+			return errClosed
+		}
+		c.idle.Wait()
+	}
+	return nil
+}
+
+// outstanding reports whether waitOrder would wait.
+func (c *conn) outstanding(qos byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pending[qos] > 0 || c.controls > 0
+}
+
+func (c *conn) info() ClientInfo {
+	return ClientInfo{
+		ClientID: c.clientID, Username: c.user, Remote: c.nc.RemoteAddr().String(),
+		Listener: c.listener, Version: byte(c.version),
+	}
+}
+
+func (c *conn) log(level slog.Level, msg string, args ...any) {
+	if log := c.srv.opts.Logger; log.Enabled(c.srv.ctx, level) {
+		log.Log(c.srv.ctx, level, msg, append(args, "client", c.clientID, "remote", c.nc.RemoteAddr(), "listener", c.listener)...)
+	}
+}

@@ -1,0 +1,371 @@
+package broker
+
+import (
+	"github.com/wind-c/comqtt/v3/broker/failpoint"
+	"github.com/wind-c/comqtt/v3/broker/packets"
+	"github.com/wind-c/comqtt/v3/session/topic"
+	"github.com/wind-c/comqtt/v3/wal/record"
+)
+
+// handle takes one packet of a connected client. An error ends the
+// connection.
+func (c *conn) handle(f packets.Frame) error {
+	t := f.Type()
+	if t != packets.TypePuback && t != packets.TypePubcomp {
+		c.addAcks() // acknowledgements keep their place among the records
+	}
+	switch t {
+	case packets.TypePublish:
+		return c.publish(f)
+	case packets.TypePuback, packets.TypePubrec, packets.TypePubrel, packets.TypePubcomp:
+		a := packets.Ack{Type: t}
+		if err := a.Decode(c.version, f.Flags(), f.Body); err != nil {
+			return err
+		}
+		return c.acknowledge(&a)
+	case packets.TypeSubscribe:
+		return c.subscribe(f)
+	case packets.TypeUnsubscribe:
+		return c.unsubscribe(f)
+	case packets.TypePingreq:
+		if err := packets.CheckPing(f.Flags(), f.Body); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		if !c.closed {
+			c.room()
+			c.out.buf = append(c.out.buf, byte(packets.TypePingresp)<<4, 0) // [MQTT-3.12.4-1]
+			c.in.touched.add(c)
+		}
+		c.mu.Unlock()
+		return nil
+	case packets.TypeDisconnect:
+		return c.disconnected(f)
+	case packets.TypeConnect:
+		return violation(packets.CodeProtocolError, "a second CONNECT [MQTT-3.1.0-2]")
+	case packets.TypeAuth:
+		return violation(packets.CodeProtocolError, "AUTH without an authentication method [MQTT-4.12.0-7]")
+	}
+	return violation(packets.CodeProtocolError, "a packet that only a server sends")
+}
+
+// disconnected takes the DISCONNECT of the client.
+func (c *conn) disconnected(f packets.Frame) error {
+	var d packets.Disconnect
+	if err := d.Decode(c.version, f.Flags(), f.Body); err != nil {
+		return err
+	}
+	if err := d.CheckFromClient(); err != nil {
+		return err
+	}
+	if d.Props.HasSessionExpiry {
+		if c.expiry == 0 && d.Props.SessionExpiry != 0 {
+			return violation(packets.CodeProtocolError, "session expiry was 0 in the CONNECT (section 3.14.2.2.2)")
+		}
+		c.expiry, c.newExpiry = d.Props.SessionExpiry, true
+	}
+	c.mu.Lock()
+	c.dropWill = d.Code == packets.CodeSuccess // [MQTT-3.14.4-3]
+	c.mu.Unlock()
+	return errClosed
+}
+
+// checkTopic checks what the codec leaves open about a topic name.
+func (c *conn) checkTopic(name []byte) error {
+	if err := topic.ValidateName(name); err != nil {
+		return violation(packets.CodeTopicNameInvalid, err.Error())
+	}
+	if most := c.srv.opts.Limits.MaxTopicLevels; topic.Levels(name) > most {
+		return violation(packets.CodeTopicNameInvalid, "too many topic levels")
+	}
+	return nil
+}
+
+// publish takes a PUBLISH: into the log when it can change durable state,
+// else straight to its subscribers.
+func (c *conn) publish(f packets.Frame) error {
+	p := &c.in.pub
+	if err := p.Decode(c.version, f.Flags(), f.Body); err != nil {
+		return err
+	}
+	if err := p.CheckFromClient(); err != nil {
+		return err
+	}
+	name := p.Topic
+	if p.Props.TopicAlias != 0 {
+		var err error
+		if name, err = c.alias(p); err != nil {
+			return err
+		}
+	}
+	s := c.srv
+	if len(c.in.held) > 0 && p.QoS > 0 { // keeps its place behind those
+		return c.pushBack(p, f)
+	}
+	s.stats.messagesIn.Add(1)
+	if p.QoS > 0 {
+		if err := c.owe(p.QoS, p.PacketID); err != nil {
+			return err
+		}
+	}
+	r, err := c.route(name)
+	if err != nil {
+		return err
+	}
+	if r.denied {
+		return c.denyPublish(p)
+	}
+	if (p.QoS > 0 || p.Retain) && s.pushback.Load() {
+		return c.pushBack(p, f)
+	}
+	if p.Retain || p.QoS > 0 && r.durable || p.QoS == 2 && c.durable {
+		return c.logPublish(p, name, r)
+	}
+	return c.bypass(p, name, r)
+}
+
+// owe counts a QoS 1 or 2 publish without a final answer against the receive
+// maximum (MQTT 5 section 3.3.4).
+func (c *conn) owe(qos byte, pid uint16) error {
+	if qos == 2 && !c.durable {
+		if _, again := c.in.received[pid]; again {
+			return nil
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owed++
+	if c.version == packets.V5 && c.owed > int(c.srv.opts.Limits.ReceiveMaximum) { // [MQTT-3.3.4-7]
+		return violation(packets.CodeReceiveMaximumExceeded, "more publishes in flight than the receive maximum [MQTT-3.3.4-7]")
+	}
+	return nil
+}
+
+// alias resolves a topic alias (MQTT 5 section 3.3.2.3.4).
+func (c *conn) alias(p *packets.Publish) ([]byte, error) {
+	n := int(p.Props.TopicAlias)
+	if n > int(c.srv.opts.Limits.TopicAliasMaximum) {
+		return nil, violation(packets.CodeTopicAliasInvalid, "topic alias above the maximum [MQTT-3.3.2-9]")
+	}
+	for len(c.in.aliases) < n {
+		c.in.aliases = append(c.in.aliases, "")
+	}
+	if len(p.Topic) > 0 {
+		if c.in.aliases[n-1] != string(p.Topic) {
+			c.in.aliases[n-1] = string(p.Topic)
+		}
+		return p.Topic, nil
+	}
+	if c.in.aliases[n-1] == "" {
+		return nil, violation(packets.CodeProtocolError, "unknown topic alias (section 3.3.4)")
+	}
+	c.in.scratch = append(c.in.scratch[:0], c.in.aliases[n-1]...)
+	return c.in.scratch, nil
+}
+
+// denyPublish answers a publish that is not allowed.
+func (c *conn) denyPublish(p *packets.Publish) error {
+	c.srv.stats.denied.Add(1)
+	if p.QoS == 0 {
+		return nil
+	}
+	if c.version != packets.V5 {
+		return violation(packets.CodeNotAuthorized, "not allowed to publish")
+	}
+	return c.answer(p, packets.CodeNotAuthorized)
+}
+
+// answer sends the failing PUBACK or PUBREC of a publish, in its order.
+func (c *conn) answer(p *packets.Publish, code packets.Code) error {
+	if err := c.settle(p.QoS); err != nil {
+		return err
+	}
+	t := packets.TypePuback
+	if p.QoS == 2 {
+		t = packets.TypePubrec
+	}
+	c.mu.Lock()
+	c.owed = max(c.owed-1, 0)
+	c.replyLocked(t, p.PacketID, code, &c.in.touched)
+	c.mu.Unlock()
+	return nil
+}
+
+// settle lets a bypass packet keep its order: what the connection has in the
+// log's pipeline goes first.
+func (c *conn) settle(qos byte) error {
+	if !c.outstanding(qos) {
+		return nil
+	}
+	if !c.endRound() {
+		return errClosed
+	}
+	return c.waitOrder(qos)
+}
+
+// logPublish makes a record of a publish. The acknowledgement follows its
+// commit.
+func (c *conn) logPublish(p *packets.Publish, name []byte, r *route) error {
+	in := &c.in
+	rec := record.Publish{
+		Epoch: c.epoch, PacketID: p.PacketID, QoS: p.QoS, Retain: p.Retain,
+		HasExpiry: p.Props.HasExpiry, Expiry: p.Props.Expiry,
+	}
+	if c.durable {
+		rec.Session = c.session
+	}
+	if p.QoS == 2 && !c.durable {
+		again, err := c.receive(p.PacketID)
+		if again || err != nil {
+			return err
+		}
+	}
+	if c.planted(p) {
+		return nil
+	}
+	if p.QoS > 0 && len(r.groups) > 0 {
+		in.choices = c.choose(in.choices[:0], r)
+		rec.Choices = in.choices
+	}
+	c.mu.Lock()
+	c.pending[p.QoS]++
+	c.mu.Unlock()
+	in.encoded = rec.AppendHeader(in.encoded[:0])
+	in.encoded = p.AppendMessage(in.encoded, name)
+	in.batch.addRecord(item{conn: c, qos: p.QoS}, in.encoded)
+	in.batch.lazy = false
+	return nil
+}
+
+// receive takes a QoS 2 identifier of a client without a durable session; a
+// repeated one is answered again, in its order [MQTT-4.3.3-10].
+func (c *conn) receive(pid uint16) (again bool, err error) {
+	if _, again = c.in.received[pid]; again {
+		if err := c.settle(2); err != nil {
+			return true, err
+		}
+		c.reply(packets.TypePubrec, pid, packets.CodeSuccess, &c.in.touched)
+		return true, nil
+	}
+	if c.in.received == nil {
+		c.in.received = make(map[uint16]struct{})
+	}
+	c.in.received[pid] = struct{}{}
+	return false, nil
+}
+
+// bypass delivers a publish that concerns nothing durable, on the reader.
+func (c *conn) bypass(p *packets.Publish, name []byte, r *route) error {
+	if err := c.settle(p.QoS); err != nil {
+		return err
+	}
+	if p.QoS == 2 {
+		again, err := c.receive(p.PacketID)
+		if again || err != nil {
+			return err
+		}
+	}
+	if c.outdated(r) { // a SUBSCRIBE of this client was applied meanwhile
+		var err error
+		if r, err = c.route(name); err != nil {
+			return err
+		}
+		if p.QoS > 0 && r.durable {
+			return c.logAfter(p, name, r)
+		}
+	}
+	n := c.deliverAll(p, name, r)
+	if p.QoS == 0 {
+		return nil
+	}
+	code := packets.CodeSuccess
+	if n == 0 {
+		code = packets.CodeNoMatchingSubscribers
+	}
+	c.mu.Lock()
+	t := packets.TypePubrec
+	if p.QoS == 1 {
+		t = packets.TypePuback
+		c.owed = max(c.owed-1, 0)
+	}
+	c.replyLocked(t, p.PacketID, code, &c.in.touched)
+	c.mu.Unlock()
+	return nil
+}
+
+// logAfter is logPublish for a publish whose identifier bypass has taken.
+func (c *conn) logAfter(p *packets.Publish, name []byte, r *route) error {
+	if p.QoS == 2 && !c.durable {
+		delete(c.in.received, p.PacketID)
+	}
+	return c.logPublish(p, name, r)
+}
+
+// acknowledge takes PUBACK, PUBREC, PUBREL and PUBCOMP.
+func (c *conn) acknowledge(a *packets.Ack) error {
+	if a.Type == packets.TypePubrel {
+		return c.release(a)
+	}
+	if !c.durable {
+		c.acknowledgeMemory(a)
+		return nil
+	}
+	if a.Type == packets.TypePubrec {
+		if failpoint.Fault(failpoint.FaultEarlyPubrel) {
+			c.reply(packets.TypePubrel, a.PacketID, packets.CodeSuccess, &c.in.touched)
+		}
+		r := record.Rec{Session: c.session, Epoch: c.epoch, PacketID: a.PacketID, Code: byte(a.Code)}
+		c.in.encoded = r.AppendTo(c.in.encoded[:0])
+		c.in.batch.addRecord(item{conn: c}, c.in.encoded)
+		c.in.batch.lazy = false
+		return nil
+	}
+	c.in.ack.Add(a.PacketID)
+	return nil
+}
+
+// addAcks makes one record of the acknowledgements gathered.
+func (c *conn) addAcks() {
+	a := &c.in.ack
+	if len(a.Runs) == 0 {
+		return
+	}
+	a.Session, a.Epoch = c.session, c.epoch
+	c.in.encoded = a.AppendTo(c.in.encoded[:0])
+	a.Runs = a.Runs[:0]
+	if len(c.in.batch.items) == 0 {
+		c.in.batch.lazy = !c.eager.Load()
+	} else if c.in.batch.lazy && c.eager.Load() {
+		c.in.batch.lazy = false
+	}
+	c.in.batch.addRecord(item{conn: c}, c.in.encoded)
+}
+
+// release takes the PUBREL of a QoS 2 publish.
+func (c *conn) release(a *packets.Ack) error {
+	if c.durable {
+		if failpoint.Fault(failpoint.FaultEarlyPubcomp) {
+			c.reply(packets.TypePubcomp, a.PacketID, packets.CodeSuccess, &c.in.touched)
+		}
+		r := record.PubRel{Session: c.session, Epoch: c.epoch, PacketID: a.PacketID}
+		c.in.encoded = r.AppendTo(c.in.encoded[:0])
+		c.in.batch.addRecord(item{conn: c}, c.in.encoded)
+		c.in.batch.lazy = false
+		return nil
+	}
+	if err := c.settle(2); err != nil { // the PUBREC must have left [MQTT-4.6.0-4]
+		return err
+	}
+	code := packets.CodeSuccess
+	if _, known := c.in.received[a.PacketID]; !known {
+		code = packets.CodePacketIdentifierNotFound
+	}
+	delete(c.in.received, a.PacketID)
+	c.mu.Lock()
+	if code == packets.CodeSuccess {
+		c.owed = max(c.owed-1, 0)
+	}
+	c.replyLocked(packets.TypePubcomp, a.PacketID, code, &c.in.touched)
+	c.mu.Unlock()
+	return nil
+}

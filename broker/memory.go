@@ -1,0 +1,281 @@
+package broker
+
+import (
+	"slices"
+
+	"github.com/wind-c/comqtt/v3/broker/core"
+	"github.com/wind-c/comqtt/v3/broker/packets"
+	"github.com/wind-c/comqtt/v3/session"
+	"github.com/wind-c/comqtt/v3/wal/record"
+)
+
+// ownership is what a client without a durable session owes to a shared
+// group for a message it was given.
+type ownership struct {
+	key     core.GroupKey
+	message uint64 // id, when the group has durable state; else 0
+}
+
+// delivery is one message on its way to any number of clients without the
+// log: those without a durable session, and QoS 0.
+type delivery struct {
+	srv       *Server
+	qos       byte
+	retain    bool
+	hasExpiry bool
+	expiry    uint32 // seconds left
+	body      []byte // stored form; valid during the delivery
+	msg       packets.Message
+	kept      *memo // copy of body for those who queue it
+	touched   *touch
+	cache     []encoding
+}
+
+// encoding is the message as one kind of subscriber gets it at QoS 0.
+type encoding struct {
+	version packets.Version
+	retain  bool
+	bytes   []byte
+}
+
+func (d *delivery) parse() bool {
+	var err error
+	d.msg, err = packets.ParseMessage(d.body)
+	return err == nil
+}
+
+// keep returns the message in memory that outlives the delivery.
+func (d *delivery) keep() *memo {
+	if d.kept == nil {
+		d.kept = &memo{body: slices.Clone(d.body)}
+		if d.hasExpiry {
+			d.kept.hasLife, d.kept.deadline = true, d.srv.clock()+int64(d.expiry)*1000
+		}
+	}
+	return d.kept
+}
+
+// to delivers to one client with at most its granted QoS.
+func (d *delivery) to(c *conn, granted byte, retain bool, ids []uint32, own *ownership) {
+	qos := min(d.qos, granted)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	if qos == 0 {
+		d.qos0(c, retain, ids)
+		return
+	}
+	o := &c.out
+	if o.window.Queued() == 0 && len(o.window.Inflight()) < c.windowSize() && o.size() < d.srv.opts.Limits.OutboxBytes {
+		seq := o.window.Push(session.Entry[*memo]{QoS: qos, Retain: retain}, ids, "")
+		if own != nil {
+			c.own(seq, *own)
+		}
+		e := o.window.Assign()
+		if own != nil && own.message == 0 {
+			e.Msg = d.keep() // another member gets it if this one leaves
+		}
+		o.window.Sent()
+		c.encode(&d.msg, qos, e.PID, false, retain, ids, d.hasExpiry, d.expiry)
+		d.touched.add(c)
+		return
+	}
+	if o.queued+len(d.body) > d.srv.opts.Limits.EphemeralQueueBytes {
+		d.srv.dropped(c, core.DropQueueFull)
+		return
+	}
+	seq := o.window.Push(session.Entry[*memo]{Msg: d.keep(), QoS: qos, Retain: retain}, ids, "")
+	if own != nil {
+		c.own(seq, *own)
+	}
+	o.queued += len(d.body)
+	if len(o.window.Inflight()) < c.windowSize() {
+		o.stalled = true
+	}
+}
+
+func (c *conn) own(seq uint64, o ownership) {
+	if c.out.owned == nil {
+		c.out.owned = make(map[uint64]ownership)
+	}
+	c.out.owned[seq] = o
+}
+
+// windowSize is how many identifiers may be in use towards the client.
+func (c *conn) windowSize() int { return int(min(c.receiveMax, c.srv.opts.Limits.MaxInflight)) }
+
+// qos0 delivers without an identifier; beyond the outbox cap the message is
+// dropped and counted. The caller holds c.mu.
+func (d *delivery) qos0(c *conn, retain bool, ids []uint32) {
+	if size := c.out.size(); size > 0 && size+len(d.body) > d.srv.opts.Limits.OutboxBytes {
+		d.srv.dropped(c, core.DropOutboxFull)
+		return
+	}
+	d.touched.add(c)
+	d.srv.stats.messagesOut.Add(1)
+	if len(ids) > 0 || c.aliasMax > 0 || c.maxPacket > 0 {
+		c.encode(&d.msg, 0, 0, false, retain, ids, d.hasExpiry, d.expiry)
+		return
+	}
+	c.room()
+	for i := range d.cache {
+		if e := &d.cache[i]; e.version == c.version && e.retain == retain {
+			c.out.buf = append(c.out.buf, e.bytes...)
+			return
+		}
+	}
+	start := len(c.out.buf)
+	c.encode(&d.msg, 0, 0, false, retain, nil, d.hasExpiry, d.expiry)
+	if len(d.cache) < cap(d.cache) {
+		d.cache = d.cache[:len(d.cache)+1]
+	} else {
+		d.cache = append(d.cache, encoding{})
+	}
+	e := &d.cache[len(d.cache)-1]
+	e.version, e.retain = c.version, retain
+	e.bytes = append(e.bytes[:0], c.out.buf[start:]...)
+}
+
+// encode appends a PUBLISH to the outbox. It reports false, and appends
+// nothing, when the packet is larger than the client takes. The caller holds
+// c.mu.
+func (c *conn) encode(m *packets.Message, qos byte, pid uint16, dup, retain bool, ids []uint32, hasExpiry bool, expiry uint32) bool {
+	d := packets.Delivery{
+		Version: c.version, QoS: qos, Dup: dup, Retain: retain, PacketID: pid,
+		HasExpiry: hasExpiry, Expiry: expiry, SubscriptionIDs: ids,
+	}
+	if c.aliasMax > 0 {
+		c.giveAlias(&d, m)
+	}
+	if c.maxPacket > 0 && d.Size(m) > int(c.maxPacket) { // [MQTT-3.1.2-24]
+		return false
+	}
+	c.room()
+	c.out.buf = d.AppendTo(c.out.buf, m)
+	return true
+}
+
+// giveAlias uses or sets a topic alias towards the client (MQTT 5 section
+// 3.3.2.3.4). Aliases are given to the first topics and kept.
+func (c *conn) giveAlias(d *packets.Delivery, m *packets.Message) {
+	if n, known := c.out.aliases[string(m.Topic)]; known {
+		d.TopicAlias, d.OmitTopic = n, true
+		return
+	}
+	if len(c.out.aliases) >= int(c.aliasMax) {
+		return
+	}
+	d.TopicAlias = uint16(len(c.out.aliases) + 1)
+	if c.maxPacket > 0 && d.Size(m) > int(c.maxPacket) {
+		d.TopicAlias = 0
+		return
+	}
+	if c.out.aliases == nil {
+		c.out.aliases = make(map[string]uint16)
+	}
+	c.out.aliases[string(m.Topic)] = d.TopicAlias
+}
+
+// pumpMemory sends queued messages of a client without a durable session
+// while its window and its outbox have room. The caller holds mu.
+func (c *conn) pumpMemory() {
+	o := &c.out
+	limit := c.srv.opts.Limits.OutboxBytes
+	for o.window.Queued() > 0 && len(o.window.Inflight()) < c.windowSize() {
+		if o.size() >= limit {
+			o.stalled = true
+			return
+		}
+		head, _ := o.window.Head()
+		m := head.Msg
+		left, expired := m.left(c.srv.clock())
+		o.queued -= len(m.body)
+		if expired {
+			c.forgetOwned(o.window.DropHead().Seq, record.AckExpired)
+			c.srv.dropped(c, core.DropExpired)
+			continue
+		}
+		ids := o.window.SubIDs[head.Seq]
+		if ids == nil && head.SubID != 0 {
+			ids = []uint32{head.SubID}
+		}
+		e := o.window.Assign()
+		if _, shared := o.owned[e.Seq]; !shared {
+			e.Msg = nil
+		}
+		msg, err := packets.ParseMessage(m.body)
+		if err == nil && c.encode(&msg, e.QoS, e.PID, false, e.Retain, ids, m.hasLife, left) {
+			o.window.Sent()
+			continue
+		}
+		seq := e.Seq
+		o.window.Remove(e.PID)
+		c.forgetOwned(seq, record.AckTooLarge)
+		c.srv.dropped(c, core.DropTooLarge)
+	}
+}
+
+// left returns the seconds of a message's lifetime that are left.
+func (m *memo) left(now int64) (seconds uint32, expired bool) {
+	if !m.hasLife {
+		return 0, false
+	}
+	if now >= m.deadline {
+		return 0, true
+	}
+	return uint32((m.deadline - now + 999) / 1000), false
+}
+
+// acknowledgeMemory takes PUBACK, PUBREC and PUBCOMP of a client without a
+// durable session.
+func (c *conn) acknowledgeMemory(a *packets.Ack) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := &c.out
+	e := o.window.Find(a.PacketID)
+	switch {
+	case a.Type == packets.TypePubrec && (e == nil || e.QoS != 2):
+		c.replyLocked(packets.TypePubrel, a.PacketID, packets.CodePacketIdentifierNotFound, &c.in.touched)
+		return
+	case e == nil:
+		return
+	case a.Type == packets.TypePubrec && !a.Code.IsError():
+		o.window.Released(e)
+		e.Msg = nil // started: it stays with this client [MQTT-4.8.2-5]
+		c.replyLocked(packets.TypePubrel, a.PacketID, packets.CodeSuccess, &c.in.touched)
+		return
+	case a.Type == packets.TypePuback && e.QoS != 1, a.Type == packets.TypePubcomp && (e.QoS != 2 || e.Phase != session.PhaseRelease):
+		return
+	}
+	seq := e.Seq
+	o.window.Remove(a.PacketID)
+	c.forgetOwned(seq, record.AckClient)
+	if o.window.Queued() > 0 {
+		c.pumpMemory()
+		if len(o.buf) > 0 {
+			c.in.touched.add(c)
+		}
+	}
+}
+
+// forgetOwned settles what the client owes to a group for a message. The
+// caller holds mu.
+func (c *conn) forgetOwned(seq uint64, why record.AckReason) {
+	own, ok := c.out.owned[seq]
+	if !ok {
+		return
+	}
+	delete(c.out.owned, seq)
+	if own.message == 0 {
+		return
+	}
+	a := record.Ack{
+		Epoch: c.epoch, Reason: why, Share: []byte(own.key.Share), Filter: []byte(own.key.Filter), Message: own.message,
+	}
+	var b batch
+	b.addRecord(item{}, a.AppendTo(nil))
+	b.lazy = true
+	c.srv.lane.put(&b, true)
+}

@@ -1,0 +1,214 @@
+package broker
+
+import (
+	"github.com/wind-c/comqtt/v3/broker/core"
+	"github.com/wind-c/comqtt/v3/session"
+	"github.com/wind-c/comqtt/v3/session/topic"
+	"github.com/wind-c/comqtt/v3/wal/record"
+)
+
+// dispatchAtOnce is how many waiting messages of a group are under way to a
+// member at a time.
+const dispatchAtOnce = 64
+
+// groupOf returns the connected members of a group.
+func (s *Server) groupOf(key core.GroupKey) *groupRoute {
+	g := s.machine.Index().Group(key.Share, key.Filter)
+	r := &route{}
+	if g == nil {
+		return &groupRoute{key: key}
+	}
+	r.addGroup(s, g)
+	return &r.groups[0]
+}
+
+// chooseFor records a member for each durable group of a route.
+func (s *Server) chooseFor(r *route) []record.Choice {
+	var c conn
+	c.srv, c.in.turn = s, s.turn
+	list := c.choose(nil, r)
+	s.turn = c.in.turn
+	return list
+}
+
+// dispatch gives messages that wait in a group to connected members.
+func (s *Server) dispatch(key core.GroupKey) {
+	if s.dispatching[key] > 0 {
+		return // goes on when those under way have arrived
+	}
+	g := s.groupOf(key)
+	if len(g.members) == 0 {
+		return
+	}
+	for _, id := range s.machine.Waiting(key, dispatchAtOnce) {
+		m := g.pick(&s.turn)
+		r := record.Dispatch{Share: []byte(key.Share), Filter: []byte(key.Filter), Message: id, Session: m.sid}
+		if m.sid == 0 {
+			r.Epoch = m.conn.epoch
+		}
+		s.dispatching[key]++
+		var b batch
+		b.addRecord(item{done: func() { s.dispatched(key) }}, r.AppendTo(nil))
+		s.lane.put(&b, true)
+	}
+}
+
+func (s *Server) dispatched(key core.GroupKey) {
+	if s.dispatching[key]--; s.dispatching[key] > 0 {
+		return
+	}
+	delete(s.dispatching, key)
+	s.dispatch(key)
+}
+
+// toMember delivers to a member of a group that has no durable state.
+func (d *delivery) toMember(m *member, key core.GroupKey) {
+	var ids []uint32
+	if m.id != 0 {
+		ids = []uint32{m.id}
+	}
+	d.to(m.conn, m.opts.QoS(), d.retain && m.opts.RetainAsPublished(), ids, &ownership{key: key})
+}
+
+// deliverOwned delivers a message that the state gave to an ephemeral member.
+func (s *Server) deliverOwned(d *delivery, o *core.Owned) {
+	c := s.byEpoch[o.Epoch]
+	var opts topic.Options
+	var id uint32
+	member := false
+	if c != nil && !c.ended {
+		for _, m := range s.groupOf(o.Group).members {
+			if m.conn == c {
+				opts, id, member = m.opts, m.id, true
+			}
+		}
+	}
+	if !member { // it left meanwhile: back to the group
+		s.putBack(o.Group, o.Message)
+		return
+	}
+	var ids []uint32
+	if id != 0 {
+		ids = []uint32{id}
+	}
+	d.to(c, opts.QoS(), o.Retain && opts.RetainAsPublished(), ids, &ownership{o.Group, o.Message})
+	if min(o.QoS, opts.QoS()) == 0 { // nobody will acknowledge it
+		s.settleOwned(o.Group, c.epoch, o.Message)
+	}
+}
+
+// putBack returns a message to its group.
+func (s *Server) putBack(key core.GroupKey, id uint64) {
+	r := record.Dispatch{Share: []byte(key.Share), Filter: []byte(key.Filter), Message: id}
+	s.propose(r.AppendTo(nil), false)
+}
+
+// settleOwned ends a group's message that an ephemeral member had.
+func (s *Server) settleOwned(key core.GroupKey, epoch record.Epoch, id uint64) {
+	a := record.Ack{Epoch: epoch, Share: []byte(key.Share), Filter: []byte(key.Filter), Message: id}
+	s.propose(a.AppendTo(nil), true)
+}
+
+// carryGroups delivers what a record other than a Publish gave to members:
+// the bodies have to be looked up.
+func (s *Server) carryGroups() {
+	fx := &s.fx
+	for _, o := range fx.Owned {
+		s.withBody(o.Message, func(body []byte) {
+			d := s.deliveryOf(o.Message, o.QoS, o.Retain, body)
+			if d.parse() {
+				s.deliverOwned(d, &o)
+			}
+		})
+	}
+	for _, o := range fx.Orphans {
+		s.withBody(o.Message, func(body []byte) {
+			d := s.deliveryOf(o.Message, o.QoS, o.Retain, body)
+			m := s.groupOf(o.Group).pick(&s.turn)
+			if m == nil || !d.parse() {
+				s.dropped(nil, core.DropNoMember)
+				return
+			}
+			d.toMember(m, o.Group)
+		})
+	}
+	if fx.Reply.Kind != record.KindDispatch {
+		return
+	}
+	for i := range fx.Direct {
+		e := fx.Direct[i]
+		ids := append([]uint32(nil), e.IDs(fx)...)
+		s.withBody(fx.Reply.Message, func(body []byte) {
+			d := s.deliveryOf(fx.Reply.Message, 0, e.Retain, body)
+			if c := s.clients.at(e.Ref); c != nil && d.parse() {
+				d.to(c, 0, e.Retain, ids, nil)
+			}
+		})
+	}
+}
+
+// deliveryOf builds the delivery of a stored message.
+func (s *Server) deliveryOf(id uint64, qos byte, retain bool, body []byte) *delivery {
+	d := &delivery{srv: s, qos: qos, retain: retain, body: body, touched: &s.touched}
+	if _, deadline, ok := s.machine.Message(id); ok && deadline != 0 {
+		life := memo{hasLife: true, deadline: deadline}
+		d.hasExpiry = true
+		d.expiry, _ = life.left(s.machine.Now())
+	}
+	return d
+}
+
+// leftover is a group's message that a client without a durable session
+// leaves behind.
+type leftover struct {
+	own     ownership
+	epoch   record.Epoch
+	memo    *memo // with own.message 0
+	qos     byte
+	retain  bool
+	started bool // a QoS 2 delivery that has begun dies with its session
+}
+
+// leftovers lists what the client owes to shared groups, in the order it was
+// given. The caller holds mu.
+func (c *conn) leftovers() []leftover {
+	if len(c.out.owned) == 0 {
+		return nil
+	}
+	var list []leftover
+	c.out.window.All(func(e *session.Entry[*memo]) bool {
+		if own, ok := c.out.owned[e.Seq]; ok {
+			list = append(list, leftover{own, c.epoch, e.Msg, e.QoS, e.Retain, e.QoS == 2 && e.PID != 0})
+		}
+		return true
+	})
+	c.out.owned = nil
+	return list
+}
+
+// passOn gives what a member left behind to another [MQTT-4.8.2-4].
+func (s *Server) passOn(left []leftover) {
+	for i := range left {
+		l := &left[i]
+		switch {
+		case l.own.message != 0 && l.started:
+			s.settleOwned(l.own.key, l.epoch, l.own.message)
+		case l.own.message != 0:
+			s.putBack(l.own.key, l.own.message)
+		case l.started || l.memo == nil:
+		default:
+			d := &delivery{srv: s, qos: l.qos, retain: l.retain, body: l.memo.body, touched: &s.touched, kept: l.memo}
+			if left, expired := l.memo.left(s.clock()); l.memo.hasLife {
+				if d.hasExpiry, d.expiry = true, left; expired {
+					continue
+				}
+			}
+			m := s.groupOf(l.own.key).pick(&s.turn)
+			if m == nil || !d.parse() {
+				s.dropped(nil, core.DropNoMember)
+				continue
+			}
+			d.toMember(m, l.own.key)
+		}
+	}
+}

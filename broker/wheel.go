@@ -1,0 +1,136 @@
+package broker
+
+import (
+	"sync"
+	"time"
+
+	"github.com/wind-c/comqtt/v3/broker/packets"
+)
+
+// wheel watches the keep-alive of all connections with one goroutine and one
+// timer: a ring of seconds, each with the connections to look at then. A
+// connection is looked at about once in its keep-alive time, however much it
+// sends.
+type wheel struct {
+	srv  *Server
+	mu   sync.Mutex
+	at   map[*conn]int64 // second at which a connection is in its slot
+	ring [wheelSlots]map[*conn]struct{}
+	done chan struct{}
+	once sync.Once
+}
+
+const (
+	wheelSlots = 256
+	// writeStuck is how many seconds one write may take before the connection
+	// is given up.
+	writeStuck = 120
+)
+
+func newWheel(s *Server) *wheel {
+	return &wheel{srv: s, at: make(map[*conn]int64), done: make(chan struct{})}
+}
+
+// add begins to watch a connection.
+func (w *wheel) add(c *conn) {
+	now := w.srv.coarse.Load()
+	c.lastRead.Store(now)
+	w.mu.Lock()
+	w.put(c, now+c.patience())
+	w.mu.Unlock()
+}
+
+// patience is one and a half times the keep-alive, in whole seconds, or the
+// time in which a write that does not move is noticed [MQTT-3.1.2-22].
+func (c *conn) patience() int64 {
+	if c.keepAlive == 0 {
+		return writeStuck
+	}
+	return (int64(c.keepAlive)*3+1)/2 + 1
+}
+
+// put places a connection; the caller holds mu. A time farther than the ring
+// reaches is looked at on the way.
+func (w *wheel) put(c *conn, at int64) {
+	at = min(at, w.srv.coarse.Load()+wheelSlots-1)
+	w.at[c] = at
+	slot := &w.ring[at%wheelSlots]
+	if *slot == nil {
+		*slot = make(map[*conn]struct{})
+	}
+	(*slot)[c] = struct{}{}
+}
+
+// remove ends the watch.
+func (w *wheel) remove(c *conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if at, ok := w.at[c]; ok {
+		delete(w.at, c)
+		delete(w.ring[at%wheelSlots], c)
+	}
+}
+
+// run advances the coarse clock and looks at the connections whose time has
+// come.
+func (w *wheel) run() {
+	defer w.srv.loops.Done()
+	tick := time.NewTicker(time.Second / 4)
+	defer tick.Stop()
+	last := w.srv.coarse.Load()
+	for {
+		select {
+		case <-w.done:
+			return
+		case <-tick.C:
+		}
+		now := w.srv.clock() / 1000
+		w.srv.coarse.Store(now)
+		for last < now {
+			last++
+			w.look(last, now)
+		}
+	}
+}
+
+// look handles one slot.
+func (w *wheel) look(slot, now int64) {
+	var late []*conn
+	w.mu.Lock()
+	conns := w.ring[slot%wheelSlots]
+	w.ring[slot%wheelSlots] = nil
+	for c := range conns {
+		due := c.lastRead.Load() + c.patience()
+		if c.keepAlive != 0 && now >= due || c.stuck(now) {
+			delete(w.at, c)
+			late = append(late, c)
+			continue
+		}
+		if c.keepAlive == 0 {
+			due = now + writeStuck
+		}
+		w.put(c, max(due, now+1))
+	}
+	w.mu.Unlock()
+	for _, c := range late {
+		w.srv.stats.timeouts.Add(1)
+		c.expire()
+	}
+}
+
+// stuck reports whether a write has not moved for too long.
+func (c *conn) stuck(now int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.out.since != 0 && now-c.out.since > writeStuck
+}
+
+// expire ends a connection that was silent for too long.
+func (c *conn) expire() {
+	c.mu.Lock()
+	c.reason = packets.CodeKeepAliveTimeout
+	c.mu.Unlock()
+	c.disconnect(packets.CodeKeepAliveTimeout)
+}
+
+func (w *wheel) stop() { w.once.Do(func() { close(w.done) }) }

@@ -40,9 +40,7 @@ func (l *Log) DropBefore(index uint64) error {
 	if !dropped {
 		return err
 	}
-	// Through a handle of its own: a failure is reported once per handle, and
-	// the rotation must not miss it.
-	if serr := syncPath(l.opt.Dir); serr != nil {
+	if serr := l.drop.Sync(); serr != nil {
 		err = errors.Join(err, l.fail(fmt.Errorf("wal: sync directory: %w", serr)))
 	}
 	return err

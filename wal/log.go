@@ -14,7 +14,8 @@ const bufferKeep = 8 << 20
 // mutex, and the order of concurrent ones is not defined.
 type Log struct {
 	opt  Options
-	dir  directory // locked; synced after each change of names
+	dir  directory // locked; synced after each new segment
+	drop directory // of DropBefore: a failed sync is reported once per handle
 	eng  Engine
 	idx  index
 	read frameCache

@@ -36,11 +36,14 @@ func Open(o Options) (*Log, *Report, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &Log{opt: o, dir: dir, zip: compressor{mode: o.Compress}, quit: make(chan struct{})}
+	drop, err := os.Open(o.Dir)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("wal: open directory: %w", err), dir.Close())
+	}
+	l := &Log{opt: o, dir: dir, drop: drop, zip: compressor{mode: o.Compress}, quit: make(chan struct{})}
 	r := &Report{}
 	if err := l.open(r); err != nil {
-		l.idx.close()
-		return nil, r, errors.Join(err, dir.Close())
+		return nil, r, errors.Join(err, drop.Close(), dir.Close())
 	}
 	l.startBackground()
 	r.Duration = time.Since(start)

@@ -148,7 +148,7 @@ func (l *Log) Close() error {
 		err = l.mark(FlagClose)
 	}
 	l.idx.close()
-	err = errors.Join(err, l.eng.Close(), l.dir.Close())
+	err = errors.Join(err, l.eng.Close(), l.drop.Close(), l.dir.Close())
 	if err != nil {
 		return fmt.Errorf("wal: close: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -169,7 +170,7 @@ func (s *Server) recover(ctx context.Context) error {
 		Clock: s.opts.Clock, Logger: s.opts.Logger, Progress: s.opts.Progress, CacheBytes: s.opts.Limits.MessageCacheBytes,
 	}
 	o.WAL.OnFailure = func(err error) { s.fail(fmt.Errorf("broker: write the log: %w", err)) }
-	o.WAL.Hooks = failHooks()
+	o.WAL.Hooks = failHooks(filepath.Join(s.opts.DataDir, "wal"))
 	st, err := recovery.Open(ctx, o)
 	if err != nil {
 		return err

@@ -132,7 +132,7 @@ func (s *Server) applyRecord(index uint64, now int64, rec []byte, it *item) erro
 	case record.KindPublish:
 		s.spread(rec)
 	case record.KindTick:
-		s.ticking = false
+		s.ticking, s.armed = false, 0
 	}
 	s.carryOut()
 	if it.done != nil {

@@ -43,7 +43,7 @@ func (s *Server) commit(b *batch) bool {
 	r := &round{time: s.logTime(), body: b.body, items: b.items, n: b.records}
 	if failpoint.Fault(failpoint.FaultAckBeforeSync) && b.records > 0 {
 		r.first = s.log.Last() + 1
-		s.rounds <- r
+		s.hand(r)
 	}
 	if b.records > 0 {
 		f := wal.Frame{Count: uint32(b.records), Time: r.time, Term: 1, Body: b.body}
@@ -58,8 +58,17 @@ func (s *Server) commit(b *batch) bool {
 		}
 		r.first = f.First
 	}
-	s.rounds <- r
-	return true
+	return s.hand(r)
+}
+
+// hand gives a round to the apply loop; it reports false when that has ended.
+func (s *Server) hand(r *round) bool {
+	select {
+	case s.rounds <- r:
+		return true
+	case <-s.stopped:
+		return false
+	}
 }
 
 // fresh returns the buffers for the next batch. The body of a frame with

@@ -149,7 +149,11 @@ func (c *conn) run() {
 // leave ends the connection after its reader stopped.
 func (c *conn) leave(err error) {
 	code, answered := codeOf(err)
-	c.reason = code
+	c.mu.Lock()
+	if c.reason == 0 {
+		c.reason = code
+	}
+	c.mu.Unlock()
 	if answered {
 		c.srv.stats.violations.Add(1)
 		c.log(slog.LevelDebug, "protocol violation", "error", err)
@@ -171,7 +175,7 @@ func (c *conn) finish() {
 	if c.durable {
 		d := record.Disconnect{
 			Session: c.session, Epoch: c.epoch, DropWill: c.dropWill,
-			HasExpiry: c.newExpiry, Expiry: c.expiry, Reason: byte(c.reason),
+			HasExpiry: c.newExpiry, Expiry: c.expiry, Reason: byte(c.endReason()),
 		}
 		b.addRecord(item{conn: c}, d.AppendTo(nil))
 	} else {

@@ -298,6 +298,7 @@ func (s *Server) Close(ctx context.Context) error {
 	failed := s.failure.Load() != nil
 	for _, c := range open {
 		if failed {
+			c.shut()
 			c.nc.Close()
 		} else {
 			c.disconnect(packets.CodeServerShuttingDown)

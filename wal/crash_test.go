@@ -152,6 +152,7 @@ func frames(counts ...int) []*Frame {
 }
 
 func TestCrashImagesAlways(t *testing.T) {
+	t.Parallel()
 	o := options(t)
 	moments := history(t, o, frames(1, 3, 1, 20, 2, 2, 1), func(int) bool { return false })
 	images := 0
@@ -192,6 +193,7 @@ func TestCrashImageIsExact(t *testing.T) {
 }
 
 func TestCrashImagesNever(t *testing.T) {
+	t.Parallel()
 	o := options(t)
 	o.Sync = SyncNever
 	moments := history(t, o, frames(1, 2, 3, 1, 2, 25, 1, 2, 1), func(i int) bool { return i == 1 || i == 6 })

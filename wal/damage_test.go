@@ -64,6 +64,7 @@ func inspect(t *testing.T, dir string, floor, need uint64) (*Inspection, bool, e
 // Every flipped bit is found. In the last frame it is taken for a torn tail,
 // anywhere else it is refused, and no scan ever yields a wrong record.
 func TestEveryBitFlipIsFound(t *testing.T) {
+	t.Parallel()
 	for _, end := range []struct {
 		name string
 		end  func(*Log)
@@ -147,6 +148,7 @@ func mustRefuse(t *testing.T, o Options, disk files) *CorruptError {
 }
 
 func TestMissingSegments(t *testing.T) {
+	t.Parallel()
 	o := options(t)
 	disk, segs, _ := threeSegments(t, o, func(l *Log) { mustClose(t, l) })
 	last := segs[2].Last
@@ -214,6 +216,7 @@ func TestMissingSegments(t *testing.T) {
 }
 
 func TestShuffledSegments(t *testing.T) {
+	t.Parallel()
 	o := options(t)
 	disk, segs, _ := threeSegments(t, o, func(l *Log) { mustClose(t, l) })
 	a, b, c := segs[0].Name, segs[1].Name, segs[2].Name

@@ -197,6 +197,7 @@ func workload(l *Log) (acked uint64, err error) {
 // in the log after a power cut that takes every unsynced byte and name, and
 // after a kill that takes none; and nothing may be written after a failure.
 func TestFaultSweep(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []SyncMode{SyncAlways, SyncNever} {
 		for _, k := range []struct {
 			name      string

@@ -255,7 +255,9 @@ func TestCommitRefusesInvalidFrames(t *testing.T) {
 	l := mustOpen(t, o)
 	size := l.Bytes()
 	for _, f := range []*Frame{
-		{}, {Count: 1}, {Count: 2, Body: AppendRecord(nil, []byte("one"))},
+		{},
+		{Count: 1},
+		{Count: 2, Body: AppendRecord(nil, []byte("one"))},
 		{Count: 1, Body: AppendRecord(nil, make([]byte, 499))},
 	} {
 		if err := l.Commit(f); !errors.Is(err, ErrInvalid) || errors.Is(err, ErrPoisoned) {

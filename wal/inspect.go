@@ -140,7 +140,7 @@ type Report struct {
 	Clean     bool          // the log ended with a clean-close mark
 	TornBytes int64         // bytes behind the last intact frame that were saved and cut off
 	TornAt    string        // where they began: segment:offset
-	TornErr   error         // why they are no frame
+	TornErr   error         // why they are no frame; nil: nothing was torn
 	Saved     []string      // files in Dir/broken that hold them
 	Ignored   []string      // names in Dir that are not segments
 	Duration  time.Duration // of Open
@@ -155,7 +155,7 @@ func (r *Report) String() string {
 	if r.Clean {
 		s += ", closed in good order"
 	}
-	if r.TornBytes > 0 {
+	if r.TornErr != nil {
 		s += fmt.Sprintf("; torn tail at %s (%v): %d bytes saved to %v and cut off", r.TornAt, r.TornErr, r.TornBytes, r.Saved)
 	}
 	return s

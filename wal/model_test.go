@@ -26,6 +26,7 @@ type modelLog struct {
 // TestModel runs random commits, syncs, marks, drops, reads, clean and unclean
 // reopens in every sync mode against the model.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		o := options(t)
 		o.Sync = rapid.SampledFrom([]SyncMode{SyncAlways, SyncNever}).Draw(rt, "sync")

@@ -29,8 +29,8 @@ func Scan(dir string, storeID [16]byte, fn func(seg *SegmentInfo, f *Frame) erro
 	var buf []byte
 	return scanDir(dir, storeID, func(seg *SegmentInfo, e *entry) (err error) {
 		f := e.Frame
-		if buf, err = f.load(buf, e.body, int(e.raw)); err != nil {
-			return fmt.Errorf("wal: %s:%d: %w", seg.Name, e.off, err)
+		if buf, err = f.load(buf, e.body, int(e.raw)); err != nil { // intact: a fault of the writer
+			return &CorruptError{Segment: seg.Name, Offset: e.off, Index: f.First, Durable: e.Durable, Err: err}
 		}
 		return fn(seg, &f)
 	})

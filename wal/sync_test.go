@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,30 +100,30 @@ func TestSyncInterval(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		o := options(t)
 		o.Sync, o.SegmentSize = SyncEvery(100*time.Millisecond), 0
-		syncs := 0
-		o.Hooks = &Hooks{AfterSync: func(uint64) error { syncs++; return nil }}
+		var count atomic.Int32
+		o.Hooks = &Hooks{AfterSync: func(uint64) error { count.Add(1); return nil }}
 		l := mustOpen(t, o)
 		commit(t, l, 2)
 		f := frame(2, 1)
 		if err := l.Commit(f); err != nil {
 			t.Fatal(err)
 		}
-		if f.Durable != 0 || l.Durable() != 0 || syncs != 0 {
-			t.Fatalf("durable %d, %d in the frame, %d syncs", l.Durable(), f.Durable, syncs)
+		if f.Durable != 0 || l.Durable() != 0 || count.Load() != 0 {
+			t.Fatalf("durable %d, %d in the frame, %d syncs", l.Durable(), f.Durable, count.Load())
 		}
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
-		if l.Durable() != 3 || syncs != 1 {
-			t.Fatalf("durable %d, %d syncs", l.Durable(), syncs)
+		if l.Durable() != 3 || count.Load() != 1 {
+			t.Fatalf("durable %d, %d syncs", l.Durable(), count.Load())
 		}
 		commit(t, l, 1)
-		if err := l.Sync(); err != nil || l.Durable() != 4 || syncs != 2 {
-			t.Fatalf("durable %d, %d syncs, %v", l.Durable(), syncs, err)
+		if err := l.Sync(); err != nil || l.Durable() != 4 || count.Load() != 2 {
+			t.Fatalf("durable %d, %d syncs, %v", l.Durable(), count.Load(), err)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if syncs != 2 {
-			t.Fatalf("%d syncs of an idle log", syncs)
+		if count.Load() != 2 {
+			t.Fatalf("%d syncs of an idle log", count.Load())
 		}
 		mustClose(t, l)
 	})
@@ -159,14 +160,14 @@ func TestBackgroundFailure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				var told []error
-				fail := false
+				told := make(chan error, 10)
+				var fail atomic.Bool
 				o := options(t)
 				set(&o)
 				o.SegmentSize = 0
-				o.OnFailure = func(err error) { told = append(told, err) }
+				o.OnFailure = func(err error) { told <- err }
 				o.Hooks = &Hooks{BeforeSync: func(uint64) error {
-					if fail {
+					if fail.Load() {
 						return errors.New("no more")
 					}
 					return nil
@@ -176,16 +177,20 @@ func TestBackgroundFailure(t *testing.T) {
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				if len(told) != 0 || l.Durable() != 1 {
-					t.Fatalf("durable %d, %v", l.Durable(), told)
+					t.Fatalf("durable %d, told %d times", l.Durable(), len(told))
 				}
-				fail = true
+				fail.Store(true)
 				commit(t, l, 1)
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				if len(told) != 1 || !errors.Is(told[0], ErrPoisoned) {
-					t.Fatal(told)
+				if len(told) != 1 {
+					t.Fatalf("told %d times", len(told))
 				}
-				if err := l.Commit(frame(2, 1)); !errors.Is(err, ErrPoisoned) || err.Error() != told[0].Error() {
+				first := <-told
+				if !errors.Is(first, ErrPoisoned) {
+					t.Fatal(first)
+				}
+				if err := l.Commit(frame(2, 1)); !errors.Is(err, ErrPoisoned) || err.Error() != first.Error() {
 					t.Fatal(err)
 				}
 				if l.Durable() != 1 {
@@ -194,8 +199,8 @@ func TestBackgroundFailure(t *testing.T) {
 				if err := l.Close(); !errors.Is(err, ErrPoisoned) {
 					t.Fatal(err)
 				}
-				if len(told) != 1 {
-					t.Fatal(told)
+				if len(told) != 0 {
+					t.Fatalf("told again: %v", <-told)
 				}
 			})
 		})

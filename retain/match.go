@@ -25,7 +25,7 @@ func (s *Store) Match(filter string, fn func(topic string, e Entry) bool) {
 // passes them.
 func (s *Store) MatchFrom(filter, after string, limit int, fn func(topic string, e Entry) bool) (next string, done bool) {
 	if !strings.ContainsAny(filter, "+#") {
-		if it := s.byTopic[filter]; it != nil && after == "" {
+		if it := s.byTopic[filter]; it != nil && compare(after, filter) < 0 {
 			fn(it.topic, it.entry)
 		}
 		return "", true

@@ -23,7 +23,11 @@ type Store struct {
 	topics  order
 	due     dueHeap
 	bytes   int
+	peak    int // greatest number of topics since New or since memory was given back
 }
+
+// keepEmpty is the number of topics up to which an empty store keeps its memory.
+const keepEmpty = 1024
 
 // New returns an empty store.
 func New() *Store {
@@ -67,6 +71,7 @@ func (s *Store) add(topic string, e Entry) {
 	s.topics.insert(it)
 	s.due.update(it)
 	s.bytes += e.Bytes
+	s.peak = max(s.peak, len(s.byTopic))
 }
 
 // Get returns the retained message of a topic.
@@ -88,7 +93,7 @@ func (s *Store) Delete(topic string) (Entry, bool) {
 	s.topics.remove(it)
 	s.due.remove(it)
 	s.bytes -= it.entry.Bytes
-	if len(s.byTopic) == 0 {
+	if len(s.byTopic) == 0 && s.peak > keepEmpty {
 		*s = *New() // Go maps and slices keep their memory
 	}
 	return it.entry, true

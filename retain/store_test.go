@@ -222,6 +222,12 @@ func TestStopEarly(t *testing.T) {
 	if next != "a/007" || done {
 		t.Errorf("MatchFrom stopped by fn: %q, %t, want a/007, false", next, done)
 	}
+	for after, want := range map[string]int{"": 1, "a/006": 1, "a": 1, "a/007": 0, "a/007/x": 0, "b": 0} {
+		calls := 0
+		if _, done := s.MatchFrom("a/007", after, 1, func(string, Entry) bool { calls++; return true }); !done || calls != want {
+			t.Errorf("MatchFrom a literal filter behind %q: %d calls, done %t, want %d", after, calls, done, want)
+		}
+	}
 }
 
 // A walk in slices sees what stays exactly once, whatever comes and goes.
@@ -275,12 +281,18 @@ func TestMatchExaminesFewTopics(t *testing.T) {
 		}
 	}
 	s.Set("b", Entry{})
+	for i := range 100 {
+		s.Set(fmt.Sprintf("p/%02d", i), Entry{})
+		for j := range 10 {
+			s.Set(fmt.Sprintf("p/%02d/%d", i, j), Entry{})
+		}
+	}
 	for _, c := range []struct {
 		filter         string
 		matches, looks int
 	}{
 		{"b/#", 1, 3},
-		{"#", 10_001, 10_001 + 2},
+		{"#", 11_101, 11_101 + 2},
 		{"+", 1, 4},
 		{"a/17/#", 100, 100 + 3},
 		{"a/17/+/temp", 100, 100 + 3},
@@ -291,6 +303,10 @@ func TestMatchExaminesFewTopics(t *testing.T) {
 		{"a/17/+", 0, 100 + 3},
 		{"$SYS/42/+", 100, 100 + 3},
 		{"c/+", 0, 3},
+		{"p/+", 100, 100 + 3},
+		{"p/+/7", 100, 2*100 + 3},
+		{"p/+/7/x", 0, 3*100 + 3},
+		{"p/+/+", 1000, 1100 + 3},
 	} {
 		got := 0
 		if _, done := s.MatchFrom(c.filter, "", c.looks, func(string, Entry) bool { got++; return true }); !done || got != c.matches {

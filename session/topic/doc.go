@@ -31,7 +31,9 @@
 // reached so far lives in the caller's Matches: no recursion, no allocation.
 // The walk visits only nodes whose whole path matches the beginning of the
 // topic: the cost is that of the matching filters and of the beginnings they
-// share with filters which fail further down.
+// share with filters which fail further down. Each level can at most double the
+// set, so the broker's limit on topic levels bounds what a hostile set of
+// filters ("a/+/a/+/…" in all its variants) can cost.
 //
 // Nodes and leaves are free of Go pointers and refer to each other by 32-bit
 // numbers into chunked arenas: 32 bytes a node, 24 a leaf, and nothing for the

@@ -418,6 +418,23 @@ func TestIndexGivesMemoryBack(t *testing.T) {
 	runtime.KeepAlive(x)
 }
 
+// A word that stays must not keep the long filter that brought it.
+func TestWordsDoNotKeepFilters(t *testing.T) {
+	const n = 100
+	x := NewIndex()
+	before := heap()
+	for i := range uint32(n) {
+		long := fmt.Sprintf("w%d/%s/+", i, strings.Repeat("x", 60_000))
+		x.Subscribe(long, Sub{Ref: 1})
+		x.Subscribe(fmt.Sprintf("w%d/+", i), Sub{Ref: 1})
+		x.Unsubscribe(long, 1)
+	}
+	if left := heap() - before; left > n*6000 {
+		t.Errorf("%d short filters cost %d bytes", n, left)
+	}
+	runtime.KeepAlive(x)
+}
+
 func TestArenaGivesMemoryBack(t *testing.T) {
 	a := newArena[node]()
 	ids := make([]uint32, 0, 10*chunkLen)

@@ -60,7 +60,11 @@ func checkIndex(t fataler, x *Index) {
 		}
 		if l.groups != 0 {
 			shared++
-			for i, g := range *x.shared.at(l.groups) {
+			all := *x.shared.at(l.groups)
+			if slices.ContainsFunc(all[len(all):cap(all)], func(g *Group) bool { return g != nil }) {
+				t.Fatalf("leaf %d keeps a group that has ended", id)
+			}
+			for i, g := range all {
 				if g.slot != i || g.leaf != id || len(g.Members) == 0 || x.groups.m[groupKey{g.Share, g.Filter}] != g {
 					t.Fatalf("group %s of %s is at %d, says %d", g.Share, g.Filter, i, g.slot)
 				}

@@ -134,20 +134,20 @@ func (s *Server) serve(nc net.Conn, listener string) {
 	go c.run()
 }
 
-// run is the connection's goroutine.
+// run is the connection's goroutine up to its CONNACK. It hands over to a new
+// one, whose stack the work of a CONNECT has not grown.
 func (c *conn) run() {
-	s := c.srv
-	defer s.untrack(c)
-	err := c.handshake()
-	if err == nil {
-		err = c.readLoop()
+	if err := c.handshake(); err != nil {
+		c.leave(err)
+		return
 	}
-	c.in.release(s)
-	c.leave(err)
+	go func() { c.leave(c.readLoop()) }()
 }
 
 // leave ends the connection after its reader stopped.
 func (c *conn) leave(err error) {
+	defer c.srv.untrack(c)
+	c.in.release(c.srv)
 	code, answered := codeOf(err)
 	c.mu.Lock()
 	if c.reason == 0 {

@@ -57,6 +57,11 @@ func (c *conn) readConnect(pk *packets.Connect) (rest []byte, err error) {
 		return nil, err
 	}
 	for {
+		if c.in.work == nil {
+			if err := c.fillBuffer(int(limits.MaxPacketBeforeAuth)); err != nil {
+				return nil, err
+			}
+		}
 		f, n, _, err := packets.Next(c.in.buf, int(limits.MaxPacketBeforeAuth))
 		if err != nil {
 			return nil, err

@@ -224,7 +224,7 @@ func (c *conn) logPublish(p *packets.Publish, name []byte, r *route) error {
 		return nil
 	}
 	if p.QoS > 0 && len(r.groups) > 0 {
-		in.choices = c.choose(in.choices[:0], r)
+		in.choices = choose(in.choices[:0], r, &in.turn)
 		rec.Choices = in.choices
 	}
 	c.mu.Lock()

@@ -12,14 +12,13 @@ import (
 
 // inbound is the receiving half of a connection. It belongs to the reader.
 type inbound struct {
+	*work   // buffers; nil while the connection is idle
 	raw     syscall.RawConn
 	tryRead func(fd uintptr) bool // conn.tryRead, bound once
-
-	buf     []byte // read and not yet parsed; nil while idle
-	granted int64  // bytes of buf that count against Limits.InboundBytes
-	readN   int    // result of tryRead
-	readErr error
-	more    bool // the last read filled the buffer
+	readErr error                 // result of tryRead
+	readN   int                   // result of tryRead
+	granted int64                 // bytes of buf that count against Limits.InboundBytes
+	more    bool                  // the last read filled the buffer
 
 	accepted atomic.Bool // the state has taken the CONNECT
 	connack  chan error  // the state's answer to the CONNECT
@@ -27,17 +26,24 @@ type inbound struct {
 	aliases  []string            // topic aliases of the client, by number
 	routes   map[string]*route   // cache of matches
 	received map[uint16]struct{} // QoS 2 identifiers of a client without a durable session
-	batch    batch               // records of this round
-	ack      record.Ack          // acknowledgements gathered in this round
-	touched  touch               // outboxes appended to in this round
-	pub      packets.Publish     // reused
-	scratch  []byte              // reused
-	choices  []record.Choice     // reused
 	held     []held              // publishes that wait for room on the disk
 	filters  map[string]struct{} // subscribed to on this connection, for the limit
-	encoded  []byte              // reused for records
 	turn     uint32              // round-robin in shared groups
-	cache    []encoding          // reused by deliverAll
+}
+
+// work is what a reader needs while it has something to do. It comes from a
+// pool and goes back when nothing is buffered, so that an idle connection
+// holds no buffer in either direction.
+type work struct {
+	buf     []byte          // read and not yet parsed
+	batch   batch           // records of this round
+	ack     record.Ack      // acknowledgements gathered in this round
+	touched touch           // outboxes appended to in this round
+	pub     packets.Publish // the rest is reused from packet to packet
+	scratch []byte
+	choices []record.Choice
+	encoded []byte
+	cache   []encoding
 }
 
 const (
@@ -50,12 +56,12 @@ const (
 // readLoop reads and handles packets until the connection ends.
 func (c *conn) readLoop() error {
 	for {
-		err := c.unhold()
-		if err == nil {
-			err = c.parse()
+		var err error
+		if c.in.work == nil && len(c.in.held) > 0 {
+			c.in.begin(c.srv)
 		}
-		if !c.endRound() && err == nil {
-			err = errClosed
+		if c.in.work != nil {
+			err = c.round()
 		}
 		if err == nil {
 			err = c.fillBuffer(int(c.srv.opts.Limits.MaxPacketSize))
@@ -64,6 +70,18 @@ func (c *conn) readLoop() error {
 			return err
 		}
 	}
+}
+
+// round handles what is buffered.
+func (c *conn) round() error {
+	err := c.unhold()
+	if err == nil {
+		err = c.parse()
+	}
+	if !c.endRound() && err == nil {
+		err = errClosed
+	}
+	return err
 }
 
 // parse handles all whole packets in the buffer and moves the rest to its
@@ -107,10 +125,12 @@ func (c *conn) endRound() bool {
 // fillBuffer reads at least one byte more. While nothing is buffered it waits
 // without a buffer where the socket allows it.
 func (c *conn) fillBuffer(limit int) error {
-	if len(c.in.buf) == 0 {
-		c.in.idle(c.srv)
-	} else if err := c.makeRoom(limit); err != nil {
-		return err
+	if c.in.work != nil {
+		if len(c.in.buf) == 0 {
+			c.in.rest(c.srv)
+		} else if err := c.makeRoom(limit); err != nil {
+			return err
+		}
 	}
 	n, err := c.read()
 	if n > 0 {
@@ -126,24 +146,42 @@ func (c *conn) fillBuffer(limit int) error {
 	return err
 }
 
-// idle gives the buffer back.
-func (in *inbound) idle(s *Server) {
-	if in.buf == nil || in.more && in.raw == nil {
-		return // more is likely waiting inside a TLS or WebSocket layer
-	}
-	in.release(s)
-	if in.batch.body != nil && cap(in.batch.body) > 4<<10 {
-		in.batch.body, in.batch.items = nil, nil
+// rest gives the buffers back, unless more is likely waiting inside a TLS or
+// WebSocket layer.
+func (in *inbound) rest(s *Server) {
+	if !in.more || in.raw != nil {
+		in.release(s)
 	}
 }
 
+// release gives the buffers back. One that grew for a large packet is left to
+// the garbage collector.
 func (in *inbound) release(s *Server) {
-	if cap(in.buf) == readBufferSize {
-		b := in.buf[:0]
-		s.inBuffers.Put(&b)
+	w := in.work
+	if w == nil {
+		return
 	}
 	s.inBudget.release(in.granted)
-	in.buf, in.granted = nil, 0
+	in.work, in.granted = nil, 0
+	if cap(w.buf) != readBufferSize {
+		w.buf = make([]byte, 0, readBufferSize)
+	}
+	w.buf = w.buf[:0]
+	if cap(w.encoded) > readBufferSize {
+		w.encoded = nil
+	}
+	if cap(w.batch.body) > batchBytes {
+		w.batch = batch{}
+	}
+	s.works.Put(w)
+}
+
+// begin takes the buffers.
+func (in *inbound) begin(s *Server) {
+	in.work, _ = s.works.Get().(*work)
+	if in.work == nil {
+		in.work = &work{buf: make([]byte, 0, readBufferSize)}
+	}
 }
 
 // makeRoom grows the buffer to the packet in work, within the budget of all
@@ -160,7 +198,6 @@ func (c *conn) makeRoom(limit int) error {
 		}
 		need = 2 * cap(in.buf)
 	}
-	need = max(need, readBufferSize)
 	if in.granted == 0 {
 		if !c.srv.inBudget.acquire(int64(need), c.isClosed) {
 			return errClosed
@@ -169,10 +206,6 @@ func (c *conn) makeRoom(limit int) error {
 	}
 	bigger := make([]byte, len(in.buf), need)
 	copy(bigger, in.buf)
-	if cap(in.buf) == readBufferSize {
-		old := in.buf[:0]
-		c.srv.inBuffers.Put(&old)
-	}
 	in.buf = bigger
 	return nil
 }
@@ -187,7 +220,7 @@ func (c *conn) isClosed() bool {
 func (c *conn) read() (int, error) {
 	in := &c.in
 	if in.raw == nil {
-		if in.buf == nil {
+		if in.work == nil {
 			return c.readSmall()
 		}
 		return c.nc.Read(in.buf[len(in.buf):cap(in.buf)])
@@ -205,9 +238,9 @@ func (c *conn) read() (int, error) {
 // tryRead is called when the socket may be readable; false = wait on.
 func (c *conn) tryRead(fd uintptr) bool {
 	in := &c.in
-	taken := in.buf == nil
+	taken := in.work == nil
 	if taken {
-		in.buf = c.srv.readBuffer()
+		in.begin(c.srv)
 	}
 	for {
 		n, err := syscall.Read(int(fd), in.buf[len(in.buf):cap(in.buf)])
@@ -230,18 +263,11 @@ func (c *conn) readSmall() (int, error) {
 	var small [smallRead]byte
 	n, err := c.nc.Read(small[:])
 	if n > 0 {
-		c.in.buf = c.srv.readBuffer()
+		c.in.begin(c.srv)
 		copy(c.in.buf[:n], small[:n])
 		return n, nil
 	}
 	return 0, err
-}
-
-func (s *Server) readBuffer() []byte {
-	if p, _ := s.inBuffers.Get().(*[]byte); p != nil {
-		return (*p)[:0]
-	}
-	return make([]byte, 0, readBufferSize)
 }
 
 // isEOF reports whether a read error is an ordinary end of the connection.

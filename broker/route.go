@@ -185,14 +185,14 @@ func (c *conn) ready() bool {
 
 // choose records a member for each group with durable state; a group without
 // a connected member keeps the message.
-func (c *conn) choose(list []record.Choice, r *route) []record.Choice {
+func choose(list []record.Choice, r *route, turn *uint32) []record.Choice {
 	for i := range r.groups {
 		g := &r.groups[i]
 		if !g.durable {
 			continue
 		}
 		ch := record.Choice{Share: []byte(g.key.Share), Filter: []byte(g.key.Filter)}
-		if m := g.pick(&c.in.turn); m != nil {
+		if m := g.pick(turn); m != nil {
 			if ch.Session = m.sid; m.sid == 0 {
 				ch.Epoch = m.conn.epoch
 			}

@@ -67,7 +67,7 @@ type Server struct {
 	open            atomic.Int64
 	unauthenticated atomic.Int64
 	inBudget        *budget
-	inBuffers       sync.Pool
+	works           sync.Pool // *work
 	outBuffers      sync.Pool
 	stats           stats
 

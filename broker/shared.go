@@ -24,11 +24,7 @@ func (s *Server) groupOf(key core.GroupKey) *groupRoute {
 
 // chooseFor records a member for each durable group of a route.
 func (s *Server) chooseFor(r *route) []record.Choice {
-	var c conn
-	c.srv, c.in.turn = s, s.turn
-	list := c.choose(nil, r)
-	s.turn = c.in.turn
-	return list
+	return choose(nil, r, &s.turn)
 }
 
 // dispatch gives messages that wait in a group to connected members.

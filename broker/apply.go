@@ -104,6 +104,11 @@ func (s *Server) applyRound(r *round) error {
 		index++
 	}
 	s.touched.flush()
+	clear(r.items)
+	select {
+	case s.spareItems <- r.items[:0]:
+	default:
+	}
 	return nil
 }
 

@@ -75,7 +75,12 @@ func (s *Server) hand(r *round) bool {
 // records belongs to the message cache now; a new one is allocated, about as
 // large as the last.
 func (s *Server) fresh(b *batch) batch {
-	next := batch{items: make([]item, 0, cap(b.items))}
+	var next batch
+	select {
+	case next.items = <-s.spareItems:
+	default:
+		next.items = make([]item, 0, cap(b.items))
+	}
 	if b.records == 0 {
 		next.body = b.body[:0]
 	} else {

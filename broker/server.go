@@ -58,10 +58,11 @@ type Server struct {
 	lastTime  int64     // log time of the last frame; commit loop
 	coarse    atomic.Int64
 
-	lane   *lane
-	rounds chan *round
-	loader *loader
-	wheel  *wheel
+	lane       *lane
+	rounds     chan *round
+	spareItems chan []item // items of applied rounds, for the next ones
+	loader     *loader
+	wheel      *wheel
 
 	connections     atomic.Uint32
 	open            atomic.Int64
@@ -103,7 +104,7 @@ func New(o *Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, conns: make(map[*conn]struct{}), fatal: make(chan error, 1), stopped: make(chan struct{}),
-		lane: newLane(opts.Limits.LaneRecords, opts.Limits.LaneBytes), rounds: make(chan *round, 1), loader: newLoader(),
+		lane: newLane(opts.Limits.LaneRecords, opts.Limits.LaneBytes), rounds: make(chan *round, 1), spareItems: make(chan []item, 4), loader: newLoader(),
 		inBudget: newBudget(opts.Limits.InboundBytes),
 		byClient: make(map[string]*conn), byEpoch: make(map[record.Epoch]*conn), dispatching: make(map[core.GroupKey]int),
 	}

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -39,15 +38,16 @@ type Session struct {
 
 	Out Outbound[uint64]
 
-	QueuedBytes uint64 // sum of the sizes of queued and in-flight messages; not state, follows from Out
+	QueuedBytes uint64 // sum of the sizes of the queued messages, without those in flight; not state, follows from Out
 
 	subs     map[string]Subscription
+	shared   []string // the filters of subs that are $share/…, sorted
 	received []uint16 // QoS 2 identifiers taken and not released, sorted
 
 	// What changed since the last checkpoint.
 	Dirty     bool // something of the session changed
 	subsDirty map[string]bool
-	recvDirty map[uint16]bool // true: stored in the backend, false: new
+	recvDirty map[uint16]bool // identifiers that came (true) or went (false)
 }
 
 // Connected reports whether a client is connected to the session.
@@ -62,19 +62,15 @@ func (s *Session) ExpiresAt() (int64, bool) {
 	return s.Disconnected + int64(s.Expiry)*1000, true
 }
 
-// Window returns how many identifiers may be in use at once.
+// Window returns how many identifiers may be in use at once, at least 1.
 func (s *Session) Window(maxInflight uint16) int {
-	return int(min(maxInflight, s.ReceiveMaximum))
+	return int(max(1, min(maxInflight, s.ReceiveMaximum)))
 }
 
 // Subscribe adds or replaces the subscription to a filter and reports whether
 // there was one.
 func (s *Session) Subscribe(filter string, sub Subscription) bool {
-	_, had := s.subs[filter]
-	if s.subs == nil {
-		s.subs = make(map[string]Subscription)
-	}
-	s.subs[filter] = sub
+	had := s.RestoreSubscription(filter, sub)
 	s.subDirty(filter)
 	return had
 }
@@ -86,6 +82,9 @@ func (s *Session) Unsubscribe(filter string) bool {
 		return false
 	}
 	delete(s.subs, filter)
+	if i, shared := slices.BinarySearch(s.shared, filter); shared {
+		s.shared = slices.Delete(s.shared, i, i+1)
+	}
 	s.subDirty(filter)
 	return true
 }
@@ -98,6 +97,10 @@ func (s *Session) Subscription(filter string) (Subscription, bool) {
 
 // Subscriptions returns how many filters the session is subscribed to.
 func (s *Session) Subscriptions() int { return len(s.subs) }
+
+// Shared returns the session's filters that are shared subscriptions, sorted.
+// The slice is valid until the next change and must not be modified.
+func (s *Session) Shared() []string { return s.shared }
 
 // Filters returns the session's filters, sorted.
 func (s *Session) Filters() []string { return slices.Sorted(maps.Keys(s.subs)) }
@@ -117,7 +120,7 @@ func (s *Session) Receive(pid uint16) bool {
 		return false
 	}
 	s.received = slices.Insert(s.received, i, pid)
-	s.receiptDirty(pid, false)
+	s.receiptDirty(pid, true)
 	return true
 }
 
@@ -129,29 +132,39 @@ func (s *Session) Release(pid uint16) bool {
 		return false
 	}
 	s.received = slices.Delete(s.received, i, i+1)
-	s.receiptDirty(pid, true)
+	s.receiptDirty(pid, false)
 	return true
 }
 
 // Received returns the identifiers taken and not released, sorted.
 func (s *Session) Received() []uint16 { return s.received }
 
-func (s *Session) receiptDirty(pid uint16, was bool) {
+// receiptDirty notes that an identifier came or went. One that did both since
+// the last checkpoint is no change.
+func (s *Session) receiptDirty(pid uint16, held bool) {
+	if _, seen := s.recvDirty[pid]; seen {
+		delete(s.recvDirty, pid)
+		return
+	}
 	if s.recvDirty == nil {
 		s.recvDirty = make(map[uint16]bool)
 	}
-	if stored, seen := s.recvDirty[pid]; seen {
-		was = stored
-	}
-	s.recvDirty[pid] = was
+	s.recvDirty[pid] = held
 }
 
-// RestoreSubscription puts back a subscription that the backend held.
-func (s *Session) RestoreSubscription(filter string, sub Subscription) {
+// RestoreSubscription puts back a subscription that the backend held, and
+// reports whether there was one for the filter.
+func (s *Session) RestoreSubscription(filter string, sub Subscription) (had bool) {
 	if s.subs == nil {
 		s.subs = make(map[string]Subscription)
 	}
+	_, had = s.subs[filter]
 	s.subs[filter] = sub
+	if _, _, shared := topic.SplitShare(filter); shared && !had {
+		i, _ := slices.BinarySearch(s.shared, filter)
+		s.shared = slices.Insert(s.shared, i, filter)
+	}
+	return had
 }
 
 // RestoreReceived puts back a received identifier that the backend held.
@@ -180,12 +193,8 @@ func (s *Session) ReceivedChanges(fn func(pid uint16, held bool)) {
 	if len(s.recvDirty) == 0 {
 		return
 	}
-	for _, pid := range slices.SortedFunc(maps.Keys(s.recvDirty), cmp.Compare[uint16]) {
-		stored := s.recvDirty[pid]
-		_, held := slices.BinarySearch(s.received, pid)
-		if held != stored {
-			fn(pid, held)
-		}
+	for _, pid := range slices.Sorted(maps.Keys(s.recvDirty)) {
+		fn(pid, s.recvDirty[pid])
 	}
 	clear(s.recvDirty)
 }

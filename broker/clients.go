@@ -29,13 +29,13 @@ func (s *Server) takeOver(c *conn) {
 		return
 	}
 	s.stats.takeovers.Add(1)
+	old.disconnect(packets.CodeSessionTakenOver)
 	if !old.durable {
 		s.indexMu.Lock()
 		s.endEphemeral(old)
 		s.generation.Add(1)
 		s.indexMu.Unlock()
 	}
-	old.disconnect(packets.CodeSessionTakenOver)
 }
 
 // connectEphemeral decides about the CONNECT of a client with session expiry
@@ -61,10 +61,10 @@ func (s *Server) connectEphemeral(c *conn, clean bool) {
 func (s *Server) attach(c *conn) {
 	if old := s.byClient[c.clientID]; old != nil && old != c {
 		s.stats.takeovers.Add(1)
+		old.disconnect(packets.CodeSessionTakenOver)
 		if !old.durable {
 			s.endEphemeral(old)
 		}
-		old.disconnect(packets.CodeSessionTakenOver)
 	}
 	c.ref = s.machine.Attach(c.epoch)
 	s.clients.set(c.ref, c)

@@ -43,7 +43,8 @@
 //	                n runs, each: n first, n count
 //	                or, with group: s share, s filter, n message
 //	rec             n session, n epoch, n packet id, u8 reason code
-//	dispatch        s share, s filter, n message, member
+//	dispatch        s share, s filter, n message, member, when that is nobody:
+//	                n epoch it is taken back from
 //	session-remove  s client id, s by
 //	retain-clear    s topic, s by
 //	state-hash      n index, hash [16]

@@ -148,7 +148,9 @@ func drawSmall(t *rapid.T, k Kind) encoded {
 		}
 	case KindDispatch:
 		d := &Dispatch{Share: drawBytes.Draw(t, "share"), Filter: drawBytes.Draw(t, "filter"), Message: rapid.Uint64().Draw(t, "message")}
-		d.Session, d.Epoch, d.QoS = drawMember(t)
+		if d.Session, d.Epoch, d.QoS = drawMember(t); d.Session == 0 && d.Epoch == 0 {
+			d.From = drawEpoch.Draw(t, "from")
+		}
 		return d
 	case KindSessionRemove:
 		return &SessionRemove{drawBytes.Draw(t, "client"), drawBytes.Draw(t, "by")}

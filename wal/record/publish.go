@@ -137,6 +137,7 @@ type Dispatch struct {
 	Session uint64 // durable member, or 0
 	Epoch   Epoch  // connection of an ephemeral member, with Session 0
 	QoS     uint8  // QoS that the ephemeral member gets it with, 0 = that of the message
+	From    Epoch  // taking back: the ephemeral member that had it, 0 = whoever has
 }
 
 // AppendTo appends the encoded record.
@@ -144,7 +145,11 @@ func (d *Dispatch) AppendTo(dst []byte) []byte {
 	dst = appendBytes(header(dst, KindDispatch, 1), d.Share)
 	dst = appendBytes(dst, d.Filter)
 	dst = uvarint(dst, d.Message)
-	return member{d.Session, d.Epoch, d.QoS}.append(dst)
+	dst = member{d.Session, d.Epoch, d.QoS}.append(dst)
+	if d.Session == 0 && d.Epoch == 0 {
+		dst = uvarint(dst, uint64(d.From))
+	}
+	return dst
 }
 
 // Decode reads an encoded record.
@@ -153,6 +158,9 @@ func (d *Dispatch) Decode(rec []byte) error {
 	d.Share, d.Filter = r.bytes(), r.bytes()
 	d.Message = r.uvarint()
 	m := r.member()
-	d.Session, d.Epoch, d.QoS = m.session, m.epoch, m.qos
+	d.Session, d.Epoch, d.QoS, d.From = m.session, m.epoch, m.qos, 0
+	if m.session == 0 && m.epoch == 0 {
+		d.From = Epoch(r.uvarint())
+	}
 	return r.end()
 }

@@ -109,7 +109,7 @@ func samples() []sample {
 		{"rec-v1", &Rec{Session: 9, Epoch: sampleEpoch, PacketID: 5, Code: 0x97}},
 		{"dispatch-v1-session", &Dispatch{Share: []byte("g"), Filter: []byte("a/b"), Message: 1000, Session: 40}},
 		{"dispatch-v1-ephemeral", &Dispatch{Share: []byte("g"), Filter: []byte("a/b"), Message: 1000, Epoch: sampleEpoch, QoS: 2}},
-		{"dispatch-v1-back", &Dispatch{Share: []byte("g"), Filter: []byte("a/b"), Message: 1000}},
+		{"dispatch-v1-back", &Dispatch{Share: []byte("g"), Filter: []byte("a/b"), Message: 1000, From: sampleEpoch}},
 		{"session-remove-v1", &SessionRemove{ClientID: []byte("c1"), By: []byte("admin")}},
 		{"retain-clear-v1", &RetainClear{Topic: []byte("a/b"), By: []byte("admin")}},
 		{"state-hash-v1", &StateHash{Index: 70_000, Hash: [16]byte([]byte("fedcba9876543210"))}},

@@ -31,6 +31,10 @@ var (
 	// ErrCreate says that the data directory or a file in it could not be made.
 	ErrCreate = errors.New("recovery: create data directory")
 
+	// ErrBackend says that the data directory cannot be used with the backend
+	// that was asked for. Nothing is damaged.
+	ErrBackend = errors.New("recovery: wrong backend for this data directory")
+
 	// ErrClosed reports a call after Close.
 	ErrClosed = errors.New("recovery: closed")
 )
@@ -118,7 +122,7 @@ func ExitCode(err error) int {
 	case errors.Is(err, ErrLocked), errors.Is(err, wal.ErrLocked), errors.Is(err, backends.ErrLocked):
 		return ExitLocked
 	case errors.Is(err, ErrVersion), errors.Is(err, wal.ErrVersion), errors.Is(err, backends.ErrSchema),
-		errors.As(err, &unknown):
+		errors.Is(err, ErrBackend), errors.As(err, &unknown):
 		return ExitConfig
 	case errors.Is(err, ErrDamaged), errors.Is(err, backends.ErrDamaged), errors.As(err, &corrupt),
 		errors.Is(err, wal.ErrForeign), errors.Is(err, wal.ErrStray), errors.Is(err, backends.ErrNotStore):

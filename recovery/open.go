@@ -107,13 +107,14 @@ func (p *opening) state() *State {
 	w.applied.Store(p.mark.Applied)
 	c := newCompactor(o.Checkpoint, w, o.Logger)
 	w.hashes = c.hashes
+	s := &State{
+		Machine: p.machine, Log: p.log, Store: p.store, Bodies: bodies, Compactor: c,
+		Manifest: p.manifest.get(), Report: p.report, lock: p.lock, manifest: &p.manifest, commit: w,
+	}
 	c.start()
 	c.due.Store(true) // what was replayed goes to the backend at once
 	c.Checkpoint(p.machine, p.machine.Applied(), p.machine.Now())
-	return &State{
-		Machine: p.machine, Log: p.log, Store: p.store, Bodies: bodies, Compactor: c,
-		Manifest: p.manifest.m, Report: p.report, lock: p.lock, manifest: &p.manifest, commit: w,
-	}
+	return s
 }
 
 // identify reads the manifest, or begins a new store.
@@ -313,18 +314,24 @@ func (p *opening) refuseLog(o *wal.Options, err error) error {
 	case !errors.As(err, &c):
 		return fmt.Errorf("recovery: open log: %w", err)
 	}
-	d := &DamageError{
-		File: filepath.Join(o.Dir, c.Segment), Err: err, What: "acknowledged records are damaged or missing",
-		Do: "restore the missing files if there is a copy, else run: comqtt recover verify",
+	from, state := c.LaterFirst, p.mark.Applied
+	if state == 0 && from > 1 { // the log is sound, but no longer the whole story
+		if p.opt.Backend == BackendMemory && p.hasBolt() {
+			return fmt.Errorf("%w: the log begins with record %d, what came before is in %s", ErrBackend, from, boltName)
+		}
+		return &DamageError{
+			File: p.path(boltName), What: fmt.Sprintf("missing or empty, and the log begins with record %d", from), Err: err,
+			Lost: fmt.Sprintf("the state that records 1 to %d built", from-1),
+			Do:   "put the file back; a copy of any age will do that reaches record " + fmt.Sprint(from-1),
+		}
 	}
-	switch {
-	case p.mark.Applied == 0 && p.report.Applied == 0 && c.LaterFirst > 1:
-		d.What = fmt.Sprintf("the log begins with record %d and there is no state of the backend before it", c.LaterFirst)
-		d.Lost = fmt.Sprintf("everything before record %d", c.LaterFirst)
-	case p.mark.Applied > 0:
-		d.Lost = fmt.Sprintf("what came after record %d, which is where the backend's state ends", p.mark.Applied)
-	default:
-		d.Lost = fmt.Sprintf("records up to %d, all or in part", c.Durable)
+	d := &DamageError{
+		File: filepath.Join(o.Dir, c.Segment), What: "acknowledged records are damaged or missing", Err: err,
+		Lost: fmt.Sprintf("records up to %d, all or in part", c.Durable),
+		Do:   "put missing files back if there is a copy, else run: comqtt recover verify",
+	}
+	if state > 0 && c.Index > state {
+		d.Lost = fmt.Sprintf("what came after record %d, where the backend's state ends", state)
 	}
 	return d
 }

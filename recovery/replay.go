@@ -13,7 +13,7 @@ import (
 // load builds the machine from the backend's entries, and checks that they are
 // what the mark says.
 func (p *opening) load() error {
-	if p.mark.Applied == 0 {
+	if p.mark == (backends.Mark{}) {
 		p.machine = core.New()
 		return nil
 	}
@@ -36,7 +36,9 @@ func (p *opening) load() error {
 		return p.refuseStore(p.path(boltName), fmt.Errorf("%w: entries are missing or were added: state hash is %x, %x expected at record %d",
 			backends.ErrDamaged, hash.Bytes(), p.mark.Hash, p.mark.Applied))
 	}
-	p.report.Hashes++
+	if p.mark.Applied > 0 {
+		p.report.Hashes++
+	}
 	p.machine = m
 	return nil
 }

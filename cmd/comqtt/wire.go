@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/wind-c/comqtt/v3/broker"
+	"github.com/wind-c/comqtt/v3/broker/admin"
+	"github.com/wind-c/comqtt/v3/broker/listeners"
+)
+
+const (
+	// healthCloseTimeout is how long health requests under way may hold up the
+	// end of the process.
+	healthCloseTimeout = 2 * time.Second
+	// readyPoll is how often the broker is asked whether it has recovered.
+	readyPoll = 2 * time.Millisecond
+)
+
+// brokerServer is the broker as a life sees it.
+type brokerServer struct {
+	srv       *broker.Server
+	s         *settings
+	listeners []listeners.Listener
+
+	ready  chan struct{}
+	ctx    context.Context // ends the recovery when the stop comes first
+	cancel context.CancelFunc
+
+	replayed, toReplay atomic.Int64 // bytes
+}
+
+var _ server = (*brokerServer)(nil)
+
+func newBroker(s *settings, log *slog.Logger) (*brokerServer, error) {
+	b := &brokerServer{s: s, ready: make(chan struct{})}
+	srv, err := broker.New(&broker.Options{
+		DataDir: s.data,
+		Backend: s.backend,
+		Sync:    s.sync,
+		Version: version(),
+		// Who may come in was decided with the settings: without
+		// --allow-anonymous the listeners are out of the network's reach.
+		AllowAnonymous: true,
+		Limits:         limits(s),
+		Logger:         log,
+		Progress: func(done, total int64) {
+			b.replayed.Store(done)
+			b.toReplay.Store(total)
+		},
+	})
+	if err != nil {
+		return nil, &exitError{code: exitUsage, err: err, hints: []string{"see comqtt serve --help"}}
+	}
+	b.srv = srv
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	return b, nil
+}
+
+// limits are the settings in the broker's types; the options have checked the
+// ranges.
+func limits(s *settings) broker.Limits {
+	l := broker.Limits{
+		MaxPacketSize:       uint32(s.maxPacketSize),
+		MaxPacketBeforeAuth: uint32(s.maxConnectSize),
+		MaxClients:          int(s.maxClients),
+		MaxUnauthenticated:  int(s.maxConnecting),
+		ConnectTimeout:      s.connectTimeout,
+		ReceiveMaximum:      uint16(s.receiveMaximum),
+		TopicAliasMaximum:   uint16(s.topicAliasMaximum),
+		MaxInflight:         uint16(s.maxInflight),
+		MaxSubscriptions:    int(s.maxSubscriptions),
+		MaxTopicLevels:      int(s.maxTopicLevels),
+		MaxSessionExpiry:    uint32(s.maxSessionExpiry / time.Second), // 0 = the default, no limit
+		MaxKeepAlive:        uint16(s.maxKeepAlive / time.Second),
+		QueueMessages:       uint64(s.maxQueueMessages),
+		QueueBytes:          uint64(s.maxQueueBytes),
+		EphemeralQueueBytes: int(s.maxQueueMemory),
+		InboundBytes:        s.maxInbound,
+		MessageCacheBytes:   s.messageCache,
+		RestartGrace:        s.restartGrace,
+		FreeSpaceLow:        s.minFreeSpace,
+		DropOldest:          s.queueFull == "oldest",
+	}
+	return l
+}
+
+// AddListener binds l.
+func (b *brokerServer) AddListener(l listeners.Listener) error {
+	if err := b.srv.AddListener(l); err != nil {
+		return err
+	}
+	b.listeners = append(b.listeners, l)
+	return nil
+}
+
+// Serve implements server.
+func (b *brokerServer) Serve(context.Context) error {
+	done := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		b.watchReady(done)
+	}()
+	err := b.srv.Serve(b.ctx)
+	close(done)
+	<-watched
+	if errors.Is(err, broker.ErrClosed) || errors.Is(err, context.Canceled) && b.ctx.Err() != nil {
+		return nil // told to stop before it was ready
+	}
+	return err
+}
+
+// watchReady closes ready when the broker serves, unless it ends before.
+func (b *brokerServer) watchReady(done <-chan struct{}) {
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for !b.srv.Ready() {
+		select {
+		case <-tick.C:
+		case <-done:
+			return
+		}
+	}
+	close(b.ready)
+}
+
+// Ready implements server.
+func (b *brokerServer) Ready() <-chan struct{} { return b.ready }
+
+// Fatal implements server.
+func (b *brokerServer) Fatal() <-chan error { return b.srv.Fatal() }
+
+// Close implements server.
+func (b *brokerServer) Close(ctx context.Context) error {
+	select {
+	case <-b.ready:
+	default:
+		// Still recovering: nothing is lost by giving that up, and a long replay
+		// must not hold up the stop.
+		b.cancel()
+		return b.discard()
+	}
+	if err := b.srv.Close(ctx); !errors.Is(err, broker.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// discard gives the addresses of a broker back that was not served.
+func (b *brokerServer) discard() error {
+	b.cancel()
+	var errs []error
+	for _, l := range b.listeners {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// describe adds to a status what the broker knows.
+func (b *brokerServer) describe(st admin.Status) admin.Status {
+	info := b.srv.Info()
+	if total := b.toReplay.Load(); total > 0 {
+		st.Percent = int(100 * b.replayed.Load() / total)
+	}
+	recovery := admin.Check{Name: "recovery", Detail: "under way"}
+	if st.State != admin.Recovering {
+		r := b.srv.Recovered()
+		recovery.OK, recovery.Detail = true, r.String()
+	}
+	working := st.State == admin.Ready || st.State == admin.Stopping
+	st.Checks = append(st.Checks,
+		recovery,
+		admin.Check{Name: "log", OK: working, Detail: fmt.Sprintf(
+			"records %d to %d, sync %s", info.LogFirst, info.LogLast, b.s.sync)},
+		admin.Check{Name: "backend", OK: working, Detail: fmt.Sprintf(
+			"%s, state up to record %d", b.s.backend, info.Applied)},
+		admin.Check{Name: "clients", OK: working, Detail: fmt.Sprintf("%d connected", info.Connected)},
+	)
+	return st
+}
+
+// recovered is what the banner shows. Call it when ready.
+func (b *brokerServer) recovered() *recovered {
+	r := b.srv.Recovered()
+	out := &recovered{
+		created: r.Created, records: r.Records, elapsed: r.Duration,
+		sessions: uint64(r.Sessions), retained: uint64(r.Retained), queued: uint64(r.Queued),
+	}
+	if r.TornBytes > 0 {
+		out.repaired = fmt.Sprintf("a torn write at %s was cut off (%d bytes, kept in wal/broken); it was not acknowledged", r.TornAt, r.TornBytes)
+	}
+	return out
+}

@@ -118,6 +118,9 @@ func (m *Machine) deliverTo(id uint64, p *record.Publish, size uint32, subs []to
 			ids = append(ids, subs[i].ID)
 		}
 	}
+	if len(ids) > 1 { // the index may list them in another order after a restart
+		slices.Sort(ids)
+	}
 	m.scratch.ids = ids
 	switch {
 	case !any:

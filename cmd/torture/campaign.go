@@ -28,10 +28,11 @@ const (
 type options struct {
 	kills   int
 	seed    uint64
-	mode    string // kill, failpoint, mixed, enospc, fsync
-	fault   string // planted defect, "" = none
-	history int    // events kept as evidence
-	patient bool   // long lives: the defect shows only after a checkpoint
+	mode    string   // kill, failpoint, mixed, enospc, fsync
+	fault   string   // planted defect, "" = none
+	ignore  []string // rules of the checker not to report
+	history int      // events kept as evidence
+	patient bool     // long lives: the defect shows only after a checkpoint
 	out     io.Writer
 }
 
@@ -57,6 +58,7 @@ func newCampaign(o options, bin, dir string) (*campaign, error) {
 		return nil, err
 	}
 	c := &campaign{options: o, server: s, journal: NewJournal(o.history), rnd: rnd, draw: (*campaign).plan}
+	c.journal.checker.ignore = o.ignore
 	c.fleet = newFleet(o.seed, s.addr(), c.journal)
 	return c, nil
 }

@@ -21,12 +21,16 @@ func (c *Checker) retainedSent(e *Event) {
 	}
 }
 
+// reader reports whether the client was never durable: it only looks.
+func (p *peer) reader() bool { return p.target == nil }
+
 // look begins when a reader is about to subscribe: from now on it must not see
 // anything older than what is acknowledged now.
 func (c *Checker) look(p *peer, s *subscription) {
 	if p.floors == nil {
-		p.floors, p.values = map[string]uint32{}, map[string]bool{}
+		p.floors, p.values, p.live = map[string]uint32{}, map[string]bool{}, map[string]uint32{}
 	}
+	clear(p.live)
 	for _, topic := range c.topics {
 		if matches(s.match, topic) {
 			p.floors[topic] = c.retained[topic].done
@@ -48,6 +52,9 @@ func (c *Checker) retainedValue(p *peer, e *Event) {
 	case e.Msg.Seq < floor:
 		c.finding(p, e, "retained", "P1", "%s is older than the acknowledged %d", e.Msg, floor)
 	}
+	if n := p.live[e.Msg.Topic]; n > e.Msg.Seq {
+		c.finding(p, e, "retained-order", "MQTT-4.6.0-6", "%s came as the retained value after the newer number %d", e.Msg, n)
+	}
 	switch {
 	case e.Msg.Seq > r.sent:
 		c.finding(p, e, "retained", "MQTT-3.3.1-5", "%s was never sent", e.Msg)
@@ -67,13 +74,30 @@ func (c *Checker) read(p *peer, e *Event) {
 		if !looked || !matches(e.Filter, topic) {
 			continue
 		}
-		delete(p.floors, topic)
-		r := c.retained[topic]
-		if !p.values[topic] && floor > 0 && !r.clears.any(floor, r.sent) {
+		if c.missing(p, topic) {
 			c.finding(p, e, "retained", "P1", "%s is empty, but %d was acknowledged and nothing removed it since", topic, floor)
 		}
+		delete(p.floors, topic)
 		delete(p.values, topic)
 	}
+}
+
+// missing reports whether a topic has sent nothing in this look, but must not
+// be empty.
+func (c *Checker) missing(p *peer, topic string) bool {
+	floor, r := p.floors[topic], c.retained[topic]
+	return !p.values[topic] && floor > 0 && !r.clears.any(floor, r.sent)
+}
+
+// Missing returns how many retained values a reader still has to get.
+func (c *Checker) Missing(client string) int {
+	p, n := c.peer(client), 0
+	for topic := range p.floors {
+		if c.missing(p, topic) {
+			n++
+		}
+	}
+	return n
 }
 
 // any reports whether the set has a number from lo to hi.

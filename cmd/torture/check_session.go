@@ -59,6 +59,7 @@ type peer struct {
 
 	floors map[string]uint32 // ephemeral reader: retained topic → oldest legal value
 	values map[string]bool   // retained topics that sent a value in this look
+	live   map[string]uint32 // greatest number that came live in this look, by topic
 }
 
 func (c *Checker) peer(name string) *peer {

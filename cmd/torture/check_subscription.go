@@ -49,7 +49,7 @@ func (c *Checker) subscribe(p *peer, e *Event) {
 		}
 		s.ranges = append(s.ranges, tickSpan{from: e.Tick})
 	}
-	if p.asked == 0 {
+	if p.reader() {
 		c.look(p, s)
 	}
 }

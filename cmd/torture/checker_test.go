@@ -170,6 +170,28 @@ func TestCleanHistoriesPass(t *testing.T) {
 			r#2 > SUBSCRIBE id=1 qos=1 filter=r/#
 			r#2 < SUBACK id=1 code=1 filter=r/#
 			r#2 < READ filter=r/#`,
+		"subscribed between two publishes that are then sent again": `
+			p#1 > CONNECT expiry=4294967295
+			p#1 < CONNACK
+			p#1 > PUBLISH id=1 qos=1 msg=p:1:t/a:1
+			p#1 > PUBLISH id=2 qos=1 msg=p:1:t/a:2
+			s#1 > CONNECT expiry=4294967295
+			s#1 < CONNACK
+			s#1 > SUBSCRIBE id=1 qos=1 filter=t/#
+			s#1 < SUBACK id=1 code=1 filter=t/#
+			s#1 < PUBLISH id=1 qos=1 msg=p:1:t/a:2
+			p#1 < END
+			p#2 > CONNECT expiry=4294967295
+			p#2 < CONNACK present
+			p#2 > PUBLISH id=1 qos=1 dup msg=p:1:t/a:1
+			p#2 > PUBLISH id=2 qos=1 dup msg=p:1:t/a:2
+			p#2 < PUBACK id=1
+			p#2 < PUBACK id=2
+			s#1 < PUBLISH id=2 qos=1 msg=p:1:t/a:1
+			s#1 < PUBLISH id=3 qos=1 msg=p:1:t/a:2
+			s#1 > PUBACK id=1
+			s#1 > PUBACK id=2
+			s#1 > PUBACK id=3`,
 		"shared group: one of the members": shared + `
 			p#1 > PUBLISH id=1 qos=2 msg=p:2:g/a:1
 			p#1 > PUBLISH id=2 qos=2 msg=p:2:g/a:2
@@ -518,6 +540,10 @@ func TestEachViolationIsFound(t *testing.T) {
 			r#1 < READ filter=r/#`},
 		{"from the future", "retained", "never sent", retained2 + `
 			r#1 < PUBLISH id=1 qos=1 retain msg=p:1:r/a:3`},
+		{"stale value after a newer live one", "retained-order", "after the newer number 3", retained2 + `
+			p#1 > PUBLISH id=1 qos=1 retain msg=p:1:r/a:3
+			r#1 < PUBLISH id=1 qos=1 msg=p:1:r/a:3
+			r#1 < PUBLISH id=2 qos=1 retain msg=p:1:r/a:2`},
 		{"removed, but there", "retained", "older than the acknowledged 3", `
 			p#1 > CONNECT expiry=4294967295
 			p#1 < CONNACK

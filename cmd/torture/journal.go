@@ -98,6 +98,13 @@ func (j *Journal) TotalOwed() int {
 	return n
 }
 
+// Missing returns how many retained values a reader still has to get.
+func (j *Journal) Missing(client string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.checker.Missing(client)
+}
+
 // Owed returns how many deliveries are owed to one client.
 func (j *Journal) Owed(client string) int {
 	j.mu.Lock()

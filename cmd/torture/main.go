@@ -53,6 +53,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&f.mode, "mode", "mixed", "how it dies: "+strings.Join(modes, ", "))
 	fs.StringVar(&f.fault, "fault", "", "planted `defect` to run with (COMQTT_FAULT)")
 	fs.BoolVar(&f.prove, "prove", false, "run every planted defect and demand that the checker finds it")
+	fs.Func("ignore", "`rule` not to report, because the defect is known; may be repeated", func(rule string) error {
+		f.ignore = append(f.ignore, rule)
+		return nil
+	})
 	fs.IntVar(&f.history, "history", 400_000, "events kept as evidence")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

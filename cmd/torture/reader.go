@@ -14,6 +14,8 @@ import (
 const (
 	// lookTimeout bounds one look at the retained messages of a live broker.
 	lookTimeout = 30 * time.Second
+	// missingFor is how long a look waits for values that the marker overtook.
+	missingFor = 3 * time.Second
 	// lookPause is the pause between two looks.
 	lookPause = 20 * time.Millisecond
 )
@@ -22,9 +24,9 @@ const (
 // no durability each time.
 //
 // When has everything come? MQTT does not say. So the reader also subscribes to
-// a topic of its own and publishes to it after SUBACK: the broker keeps the
-// order of what it sends to one client at one QoS, hence nothing retained comes
-// after that marker.
+// a topic of its own and publishes to it after SUBACK. A broker that keeps the
+// order of what it sends to one client sends that marker last. It need not, so
+// a look at which something is missing then waits a while for it.
 type reader struct {
 	id      string
 	filter  string
@@ -91,6 +93,8 @@ type looker struct {
 	l      *link
 	v      packets.Version
 	marker string
+	marked bool             // the marker has come
+	grace  <-chan time.Time // then what is missing may take this long
 	over   bool
 }
 
@@ -113,6 +117,8 @@ func (k *looker) loop(ctx context.Context) error {
 				return errEnded
 			}
 			k.l.take(chunk)
+		case <-k.grace:
+			k.finish()
 		case <-ctx.Done():
 			if _, up, _ := k.r.control.now(); !up || errors.Is(ctx.Err(), context.Canceled) {
 				return errEnded
@@ -170,13 +176,14 @@ func (k *looker) publish(p *packets.Publish) error {
 		k.l.out = packets.AppendAck(k.l.out, k.v, packets.TypePuback, p.PacketID, packets.CodeSuccess)
 	}
 	if string(p.Topic) == k.marker {
-		k.add(Event{Kind: Read, Filter: k.r.filter})
-		k.l.out = (&packets.Disconnect{}).AppendTo(k.l.out, k.v)
-		k.over = true
+		k.marked = true
+		timer := time.NewTimer(missingFor)
+		k.grace = timer.C
+		k.check()
 		return nil
 	}
-	if !p.Retain {
-		return nil // a live update
+	if len(p.Payload) == 0 && !p.Retain {
+		return nil // the live message that removes a value
 	}
 	m, err := ParsePayload(p.Payload)
 	if err != nil || m.Topic != string(p.Topic) || !strings.HasPrefix(m.Topic, "r/") {
@@ -186,6 +193,21 @@ func (k *looker) publish(p *packets.Publish) error {
 		})
 		return nil
 	}
-	k.add(Event{Kind: Publish, ID: p.PacketID, QoS: p.QoS, Dup: p.Dup, Retain: true, Msg: m})
+	k.add(Event{Kind: Publish, ID: p.PacketID, QoS: p.QoS, Dup: p.Dup, Retain: p.Retain, Msg: m})
+	k.check()
 	return nil
+}
+
+// check ends the look if the marker has come and nothing is missing.
+func (k *looker) check() {
+	if k.marked && k.r.journal.Missing(k.r.id) == 0 {
+		k.finish()
+	}
+}
+
+// finish ends the look: everything has come that will.
+func (k *looker) finish() {
+	k.add(Event{Kind: Read, Filter: k.r.filter})
+	k.l.out = (&packets.Disconnect{}).AppendTo(k.l.out, k.v)
+	k.over = true
 }

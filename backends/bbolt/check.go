@@ -42,37 +42,58 @@ type checker struct {
 	format bool
 }
 
-// check examines the whole file and returns the findings, joined: each a
+// newChecker returns a checker for the state that the meta pages show.
+func newChecker(ctx context.Context, f io.ReaderAt, path string, size int64) (*checker, error) {
+	c := &checker{ctx: ctx, f: f, path: path, size: size}
+	var err error
+	if c.meta, err = readMeta(f, size); err != nil {
+		return nil, c.metaError(err)
+	}
+	if need := c.meta.pages * uint64(c.meta.pageSize); uint64(size) < need {
+		return nil, &backends.CorruptError{
+			Store: path, Offset: size,
+			Err: fmt.Errorf("file has %d bytes, its pages need %d", size, need),
+		}
+	}
+	c.used = newBitmap(c.meta.pages)
+	c.used.add(0)
+	c.used.add(1)
+	return c, nil
+}
+
+// check examines the file and returns the findings, joined: each a
 // *backends.CorruptError, or one error that is ErrNotStore or ErrSchema, or the
 // error of ctx.
-func check(ctx context.Context, f io.ReaderAt, path string, size int64, deep bool) error {
-	c := &checker{ctx: ctx, f: f, path: path, size: size, deep: deep}
-	err := c.run()
+func (c *checker) check() error {
+	err := c.tree(c.meta.root, 0, scope{root: true})
+	if err == nil && !c.format && len(c.found) == 0 {
+		err = fmt.Errorf("bbolt: check %s: no %q in it: %w", c.path, formatKey, backends.ErrNotStore)
+	}
+	if err == nil {
+		err = c.freelist()
+	}
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
 	return errors.Join(c.found...)
 }
 
-func (c *checker) run() error {
-	var err error
-	if c.meta, _, err = readMeta(c.f, c.size); err != nil {
-		return c.metaError(err)
+// info counts the free pages.
+func (c *checker) info() (Info, error) {
+	free := 0
+	if c.meta.freelist != noFreelist {
+		ids, err := c.readFreelist(c.meta.freelist)
+		if err = errors.Join(err, errors.Join(c.found...)); err != nil {
+			return Info{}, err
+		}
+		free = len(ids) / 8
 	}
-	if uint64(c.size) < c.meta.pages*uint64(c.meta.pageSize) {
-		return c.bad(c.size, nil, fmt.Errorf("file has %d bytes, its pages need %d",
-			c.size, c.meta.pages*uint64(c.meta.pageSize)))
-	}
-	c.used = newBitmap(c.meta.pages)
-	c.used.add(0)
-	c.used.add(1)
-	if err := c.tree(c.meta.root, 0, scope{root: true}); err != nil {
-		return err
-	}
-	if !c.format && len(c.found) == 0 {
-		return fmt.Errorf("bbolt: check %s: no %q among the buckets: %w", c.path, formatKey, backends.ErrNotStore)
-	}
-	return c.freelist()
+	page := int64(c.meta.pageSize)
+	return Info{
+		FileBytes: c.size,
+		UsedBytes: (int64(c.meta.pages) - int64(free)) * page,
+		FreeBytes: int64(free) * page,
+	}, nil
 }
 
 // metaError sorts out why no meta page could be read.
@@ -85,7 +106,7 @@ func (c *checker) metaError(err error) error {
 		// is right for both: nothing is served, nothing is overwritten.
 		return fmt.Errorf("bbolt: check %s: %w: %w", c.path, backends.ErrNotStore, err)
 	}
-	return c.bad(0, nil, err)
+	return &backends.CorruptError{Store: c.path, Offset: 0, Err: err}
 }
 
 // bad notes a finding and returns errEnough if there are enough of them.
@@ -139,6 +160,9 @@ func (c *checker) tree(id uint64, level int, sc scope) error {
 	p, err := c.load(id, level)
 	if p == nil || err != nil {
 		return err
+	}
+	if p.count == 0 {
+		return c.badPage(id, "no elements") // bbolt keeps empty buckets inline
 	}
 	if p.leaf {
 		return c.leaf(id, p, level, sc)
@@ -202,13 +226,10 @@ func (c *checker) rest(id uint64, p *page, room uint64) (*page, error) {
 }
 
 func (c *checker) branch(id uint64, p *page, level int, sc scope) error {
-	if p.count == 0 {
-		return c.badPage(id, "branch without children")
-	}
-	leaves := false
-	for i := range p.count {
-		e, err := p.element(i)
-		if err != nil {
+	leaves := false // the children are leaves that need not be read
+	i := -1
+	for e, err := range p.elements() {
+		if i++; err != nil {
 			return c.badPage(id, "element %d: %w", i, err)
 		}
 		sub := sc
@@ -232,12 +253,11 @@ func (c *checker) branch(id uint64, p *page, level int, sc scope) error {
 			}
 		}
 		if leaves {
-			if _, err := c.claim(e.child, 1); err != nil {
-				return err
-			}
-			continue
+			_, err = c.claim(e.child, 1)
+		} else {
+			err = c.tree(e.child, level+1, sub)
 		}
-		if err := c.tree(e.child, level+1, sub); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -259,9 +279,9 @@ func (c *checker) isLeaf(id uint64) (bool, error) {
 
 func (c *checker) leaf(id uint64, p *page, level int, sc scope) error {
 	var last []byte
-	for i := range p.count {
-		e, err := p.element(i)
-		if err != nil {
+	i := -1
+	for e, err := range p.elements() {
+		if i++; err != nil {
 			return c.badPage(id, "element %d: %w", i, err)
 		}
 		if !within(e.key, sc.lo, sc.hi) || last != nil && bytes.Compare(last, e.key) >= 0 {
@@ -294,11 +314,15 @@ func (c *checker) bucket(id uint64, e element, level int) error {
 	if root := binary.NativeEndian.Uint64(e.val); root != 0 {
 		return c.tree(root, level+1, sc)
 	}
-	in := e.val[16:]
-	if len(in) < pageHeader || binary.NativeEndian.Uint16(in[8:]) != flagLeaf {
+	in := &page{buf: e.val[16:], leaf: true}
+	if len(in.buf) < pageHeader || binary.NativeEndian.Uint16(in.buf[8:]) != flagLeaf {
 		return c.badPage(id, "bucket %q: inline page is no leaf", e.key)
 	}
-	return c.leaf(id, &page{buf: in, leaf: true, count: int(binary.NativeEndian.Uint16(in[10:]))}, level, sc)
+	in.count = int(binary.NativeEndian.Uint16(in.buf[10:]))
+	if end := pageHeader + in.count*elementSize; end > len(in.buf) || int(in.used()) != len(in.buf) {
+		return c.badPage(id, "bucket %q: inline page has a wrong length", e.key)
+	}
+	return c.leaf(id, in, level, sc)
 }
 
 // pair checks one pair of a table, or one of the driver's own.

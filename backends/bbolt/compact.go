@@ -23,52 +23,49 @@ type Info struct {
 func (s *Store) Info(ctx context.Context) (Info, error) {
 	s.life.RLock()
 	defer s.life.RUnlock()
-	s.commit.Lock()
-	defer s.commit.Unlock()
-	if err := s.usable(ctx); err != nil {
+	tx, c, err := s.snapshot(ctx)
+	if err != nil {
 		return Info{}, err
 	}
-	st, err := s.file.Stat()
-	if err != nil {
-		return Info{}, fmt.Errorf("bbolt: stat %s: %w", s.path, err)
-	}
-	m, _, err := readMeta(s.file, st.Size())
-	if err != nil {
-		return Info{}, s.damage(nil, err)
-	}
-	c := &checker{ctx: ctx, f: s.file, path: s.path, size: st.Size(), meta: m, used: newBitmap(m.pages)}
-	free := 0
-	if m.freelist != noFreelist {
-		ids, err := c.readFreelist(m.freelist)
-		if err = errors.Join(err, errors.Join(c.found...)); err != nil {
-			return Info{}, err
-		}
-		free = len(ids) / 8
-	}
-	page := int64(m.pageSize)
-	return Info{
-		FileBytes: st.Size(),
-		UsedBytes: (int64(m.pages) - int64(free)) * page,
-		FreeBytes: int64(free) * page,
-	}, nil
+	info, err := c.info()
+	return info, errors.Join(err, tx.Rollback())
 }
 
 // Check reads the whole file and verifies every page and every seal, see Open.
-// Findings come joined, each a *backends.CorruptError with its offset. Commits
-// wait until it is done.
+// Findings come joined, each a *backends.CorruptError with its offset. It reads
+// a snapshot, beside Gets and Commits; a Commit that must map the file anew
+// waits for it.
 func (s *Store) Check(ctx context.Context) error {
 	s.life.RLock()
 	defer s.life.RUnlock()
+	tx, c, err := s.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.check(), tx.Rollback())
+}
+
+// snapshot begins a read transaction, which keeps its pages from being used
+// again, and returns a checker for just that state. The caller holds life.
+func (s *Store) snapshot(ctx context.Context) (tx *bolt.Tx, c *checker, err error) {
 	s.commit.Lock()
 	defer s.commit.Unlock()
 	if err := s.usable(ctx); err != nil {
-		return err
+		return nil, nil, err
 	}
 	st, err := s.file.Stat()
 	if err != nil {
-		return fmt.Errorf("bbolt: stat %s: %w", s.path, err)
+		return nil, nil, fmt.Errorf("bbolt: stat %s: %w", s.path, err)
 	}
-	return check(ctx, s.file, s.path, st.Size(), true)
+	if c, err = newChecker(ctx, s.file, s.path, st.Size()); err != nil {
+		return nil, nil, err
+	}
+	c.deep = true
+	defer s.guard(&err, nil, func() { s.release(nil) })()
+	if tx, err = s.db.Begin(false); err != nil {
+		return nil, nil, fmt.Errorf("bbolt: begin in %s: %w", s.path, err)
+	}
+	return tx, c, nil
 }
 
 // compactTx is how many bytes of pairs Compact writes in one transaction.
@@ -117,7 +114,7 @@ func (s *Store) copyTo(ctx context.Context, dst *builder) error {
 	c := chunk{limit: compactTx}
 	for !c.done {
 		if err := s.view(ctx, nil, func(tx *bolt.Tx) error { return c.fill(tx, nil) }); err != nil {
-			return err
+			return s.complete(err)
 		}
 		err := dst.db.Update(func(tx *bolt.Tx) error { return s.copyChunk(tx, &c) })
 		if err != nil {

@@ -11,5 +11,8 @@ import (
 // the lock of the data directory alone.
 func lock(*os.File, bool, time.Duration) error { return nil }
 
+// unlock does nothing.
+func unlock(*os.File) error { return nil }
+
 // syncDir does nothing: directories cannot be synced on these systems.
 func syncDir(string) error { return nil }

@@ -33,6 +33,9 @@ func lock(f *os.File, exclusive bool, timeout time.Duration) error {
 	}
 }
 
+// unlock gives the lock back. Closing is not enough while the file is mapped.
+func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
 // syncDir makes the entries of the directory durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

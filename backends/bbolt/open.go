@@ -60,8 +60,11 @@ type Options struct {
 	// Preread is the size in bytes up to which Open reads the whole file once,
 	// in order, and checks every page and every seal. It pays for itself: bbolt
 	// maps the file for random access, so that a cold scan costs one disk read
-	// a page. Of a larger file only the branch pages are checked. 0 means
-	// DefaultPreread, a negative number reads and checks branch pages only.
+	// a page. Of a larger file only the branch pages are checked: its pairs are
+	// verified as they are read, but a leaf whose rotten header claims to be a
+	// branch page or to own millions of pages can still drive bbolt round in
+	// circles or out of memory. Run Check once the broker is up. 0 means
+	// DefaultPreread, a negative number never to read all.
 	Preread int64
 
 	// InitialMmap is how many bytes of address space to map from the start; 0
@@ -172,26 +175,31 @@ func examine(f *os.File, path string, preread int64) error {
 	if err != nil {
 		return fmt.Errorf("bbolt: stat %s: %w", path, err)
 	}
-	deep := info.Size() <= preread
-	if deep {
+	c, err := newChecker(context.Background(), f, path, info.Size())
+	if err != nil {
+		return err
+	}
+	if c.deep = info.Size() <= preread; c.deep {
 		// The check follows the tree; reading in order first is what the disk
 		// and the page cache like.
-		if _, err := io.Copy(onlyWriter{io.Discard}, io.NewSectionReader(f, 0, info.Size())); err != nil {
+		all := io.NewSectionReader(f, 0, int64(c.meta.pages)*int64(c.meta.pageSize))
+		if _, err := io.Copy(onlyWriter{io.Discard}, all); err != nil {
 			return &backends.CorruptError{Store: path, Offset: -1, Err: fmt.Errorf("read: %w", err)}
 		}
 	}
-	return check(context.Background(), f, path, info.Size(), deep)
+	return c.check()
 }
 
 // onlyWriter hides io.Discard's ReadFrom, which reads in pieces of 8 KiB.
 type onlyWriter struct{ io.Writer }
 
-// giveUp closes what a failed open left behind.
+// giveUp closes what a failed open left behind: the file, if bbolt panicked over
+// it and did not close it itself.
 func (s *Store) giveUp() error {
-	if s.file == nil {
+	if s.file == nil || s.file.Fd() == ^uintptr(0) {
 		return nil
 	}
-	if err := s.file.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
+	if err := errors.Join(unlock(s.file), s.file.Close()); err != nil {
 		return fmt.Errorf("bbolt: close %s: %w", s.path, err)
 	}
 	return nil

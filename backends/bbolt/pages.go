@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"iter"
 
 	"github.com/wind-c/comqtt/v3/backends"
 )
@@ -93,9 +94,9 @@ func decodeMeta(page []byte) (meta, error) {
 }
 
 // readMeta finds the meta page that counts: the valid one with the higher
-// transaction id. The other one is the transaction before, or was torn by a
-// crash; whole says that both are valid.
-func readMeta(f io.ReaderAt, size int64) (m meta, whole bool, err error) {
+// transaction id. The other one is that of the transaction before, or was torn
+// by a crash.
+func readMeta(f io.ReaderAt, size int64) (meta, error) {
 	var buf [pageHeader + metaLen]byte
 	read := func(off int64) (meta, error) {
 		if off+int64(len(buf)) > size {
@@ -108,18 +109,17 @@ func readMeta(f io.ReaderAt, size int64) (m meta, whole bool, err error) {
 	}
 	m0, err0 := read(0)
 	if err0 == nil {
-		m1, err1 := read(int64(m0.pageSize))
-		if err1 == nil && m1.txid > m0.txid {
-			return m1, true, nil
+		if m1, err := read(int64(m0.pageSize)); err == nil && m1.txid > m0.txid {
+			return m1, nil
 		}
-		return m0, err1 == nil, nil
+		return m0, nil
 	}
 	for ps := int64(minPage); ps <= maxPage; ps <<= 1 {
-		if m1, err1 := read(ps); err1 == nil && int64(m1.pageSize) == ps {
-			return m1, false, nil
+		if m1, err := read(ps); err == nil && int64(m1.pageSize) == ps {
+			return m1, nil
 		}
 	}
-	return meta{}, false, err0
+	return meta{}, err0
 }
 
 // element is one entry of a branch or leaf page. Slices alias the page.
@@ -128,6 +128,8 @@ type element struct {
 	val   []byte // of a leaf
 	flags uint32 // of a leaf
 	child uint64 // of a branch
+
+	start, end int // where key and value lie in the page
 }
 
 // page is a branch or leaf page in memory.
@@ -139,6 +141,7 @@ type page struct {
 
 var (
 	errElement = errors.New("an element points outside its page")
+	errPacking = errors.New("an element does not begin where the one before ends")
 	errKeySize = errors.New("an element has no key or a key of impossible size")
 )
 
@@ -165,7 +168,27 @@ func (p *page) element(i int) (e element, err error) {
 	}
 	e.key = b[pos : pos+ksize]
 	e.val = b[pos+ksize : pos+ksize+vsize]
+	e.start, e.end = at+int(pos), at+int(pos+ksize+vsize)
 	return e, nil
+}
+
+// elements yields all elements. bbolt packs their data without gaps, from the
+// end of the element table on, so that the first position vouches for the count
+// and every other one for the sizes before it.
+func (p *page) elements() iter.Seq2[element, error] {
+	return func(yield func(element, error) bool) {
+		next := pageHeader + p.count*elementSize
+		for i := range p.count {
+			e, err := p.element(i)
+			if err == nil && e.start != next {
+				err = errPacking
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+			next = e.end
+		}
+	}
 }
 
 // used returns how many bytes of the page its elements need, as their table,

@@ -3,6 +3,7 @@ package bbolt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -100,7 +101,7 @@ func (s *Store) Scan(ctx context.Context, prefix []byte, fn func(key, val []byte
 	from := backends.StoredPrefix(prefix)
 	for !c.done {
 		if err := s.view(ctx, nil, func(tx *bolt.Tx) error { return c.fill(tx, from) }); err != nil {
-			return err
+			return s.complete(err)
 		}
 		for k, v := range c.pairs() {
 			key, val, err := backends.Unseal(k, v)
@@ -132,6 +133,9 @@ func (c *chunk) pairs() iter.Seq2[[]byte, []byte] {
 	}
 }
 
+// errOrder tells of a page in the wrong place.
+var errOrder = errors.New("key out of order")
+
 // fill reads the next chunk of the pairs whose stored keys begin with from.
 func (c *chunk) fill(tx *bolt.Tx, from []byte) error {
 	if cap(c.buf) > 4*c.limit {
@@ -142,9 +146,9 @@ func (c *chunk) fill(tx *bolt.Tx, from []byte) error {
 		c.table = firstTable(tx, from)
 	}
 	for c.table != nil {
-		full := c.fillTable(tx.Bucket(c.table), from)
-		if full {
-			return nil
+		full, err := c.fillTable(tx.Bucket(c.table), from)
+		if full || err != nil {
+			return err
 		}
 		c.last = nil
 		if len(from) > 0 {
@@ -156,9 +160,9 @@ func (c *chunk) fill(tx *bolt.Tx, from []byte) error {
 	return nil
 }
 
-func (c *chunk) fillTable(b *bolt.Bucket, from []byte) (full bool) {
+func (c *chunk) fillTable(b *bolt.Bucket, from []byte) (full bool, err error) {
 	if b == nil {
-		return false
+		return false, nil
 	}
 	cur := b.Cursor()
 	var k, v []byte
@@ -169,7 +173,10 @@ func (c *chunk) fillTable(b *bolt.Bucket, from []byte) (full bool) {
 	}
 	for ; k != nil && bytes.HasPrefix(k, from); k, v = cur.Next() {
 		if len(c.ends) > 0 && len(c.buf)+len(k)+len(v) > c.limit || len(c.ends)/2 >= c.limit/pairShare {
-			return true
+			return true, nil
+		}
+		if c.last != nil && bytes.Compare(c.last, k) >= 0 {
+			return false, &backends.CorruptError{Key: bytes.Clone(k), Offset: -1, Err: errOrder}
 		}
 		c.buf = append(c.buf, k...)
 		c.ends = append(c.ends, len(c.buf))
@@ -177,7 +184,7 @@ func (c *chunk) fillTable(b *bolt.Bucket, from []byte) (full bool) {
 		c.ends = append(c.ends, len(c.buf))
 		c.last = append(c.last[:0], k...)
 	}
-	return false
+	return false, nil
 }
 
 func firstTable(tx *bolt.Tx, from []byte) []byte {

@@ -1,6 +1,7 @@
 package bbolt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,7 @@ func (s *Store) Commit(ctx context.Context, b *backends.Batch, m backends.Mark) 
 		return fmt.Errorf("bbolt: commit to %s: %w", s.path, backends.ErrReadOnly)
 	}
 	return s.update(func(tx *bolt.Tx) error {
-		if err := apply(ctx, tx, b); err != nil {
+		if err := s.apply(ctx, tx, b); err != nil {
 			return err
 		}
 		return tx.Bucket(metaBucket).Put(markKey, backends.EncodeMark(nil, m))
@@ -68,8 +69,9 @@ func (s *Store) Commit(ctx context.Context, b *backends.Batch, m backends.Mark) 
 // ctxEvery is how many operations pass between two looks at the context.
 const ctxEvery = 1024
 
-// apply puts the operations of b into tx.
-func apply(ctx context.Context, tx *bolt.Tx, b *backends.Batch) error {
+// apply puts the operations of b into tx. A batch holds only what bbolt takes, so
+// an error of bbolt tells of damage.
+func (s *Store) apply(ctx context.Context, tx *bolt.Tx, b *backends.Batch) error {
 	var (
 		table  = -1
 		bucket *bolt.Bucket
@@ -83,7 +85,7 @@ func apply(ctx context.Context, tx *bolt.Tx, b *backends.Batch) error {
 		if int(op.Key[0]) != table {
 			table = int(op.Key[0])
 			if bucket, err = tx.CreateBucketIfNotExists(op.Key[:1]); err != nil {
-				return fmt.Errorf("bbolt: create table %q: %w", op.Key[:1], err)
+				return s.damage(op.Key[:1], fmt.Errorf("create table: %w", err))
 			}
 			bucket.FillPercent = fillPercent(op.Key[0])
 		}
@@ -93,7 +95,7 @@ func apply(ctx context.Context, tx *bolt.Tx, b *backends.Batch) error {
 			err = bucket.Put(op.Key, op.Value)
 		}
 		if err != nil {
-			return fmt.Errorf("bbolt: write key %q: %w", op.Key, err)
+			return s.damage(bytes.Clone(op.Key), err)
 		}
 	}
 	return ctx.Err()
@@ -189,7 +191,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	var err error
 	if s.stuck.Load() {
-		err = s.file.Close() // gives the lock on the file back
+		err = errors.Join(unlock(s.file), s.file.Close())
 	} else {
 		err = s.db.Close()
 	}

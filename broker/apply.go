@@ -212,7 +212,9 @@ func (s *Server) reply(kind record.Kind, it *item, fx *core.Effects) {
 			code = packets.CodePacketIdentifierNotFound
 		}
 		c.mu.Lock()
-		c.owed = max(c.owed-1, 0)
+		if r.Known {
+			c.owed = max(c.owed-1, 0)
+		}
 		c.replyLocked(packets.TypePubcomp, r.PacketID, code, &s.touched)
 		c.mu.Unlock()
 	case record.KindSubscribe, record.KindUnsubscribe:

@@ -28,7 +28,11 @@ func (c *conn) handshake() error {
 		c.refuse(&pk, err)
 		return err
 	}
-	if err := c.accept(&pk); err != nil {
+	err = c.accept(&pk)
+	if err == nil {
+		err = c.checkConnack()
+	}
+	if err != nil {
 		c.refuse(&pk, err)
 		return err
 	}
@@ -223,12 +227,49 @@ func (c *conn) refuse(pk *packets.Connect, err error) {
 	if v == packets.V5 && c.problems && errors.As(err, &pe) {
 		ack.Props.HasReasonString, ack.Props.ReasonString = true, []byte(pe.why)
 	}
+	most := int(pk.Props.MaximumPacketSize)
+	b := ack.AppendTo(nil, v)
+	if most > 0 && len(b) > most { // [MQTT-3.2.2-19]
+		ack.Props = packets.ConnackProps{}
+		if b = ack.AppendTo(b[:0], v); len(b) > most {
+			return
+		}
+	}
 	c.mu.Lock()
 	if !c.closed {
 		c.room()
-		c.out.buf = ack.AppendTo(c.out.buf, v)
+		c.out.buf = append(c.out.buf, b...)
 	}
 	c.mu.Unlock()
+}
+
+// checkConnack refuses a client that cannot take a packet as large as its
+// CONNACK [MQTT-3.1.2-24]: what it says must not be left out.
+func (c *conn) checkConnack() error {
+	if c.maxPacket == 0 {
+		return nil
+	}
+	var ack packets.Connack
+	expiry := c.expiry
+	c.advertise(&ack.Props, min(expiry, c.srv.opts.Limits.MaxSessionExpiry))
+	c.expiry = expiry
+	if len(ack.AppendTo(nil, c.version)) > int(c.maxPacket) {
+		return violation(packets.CodePacketTooLarge, "the CONNACK is larger than the client's maximum packet size [MQTT-3.1.2-24]")
+	}
+	return nil
+}
+
+// checkAnswer refuses a SUBSCRIBE or UNSUBSCRIBE whose answer, with one reason
+// code a filter, would be larger than the client takes [MQTT-3.1.2-24].
+func (c *conn) checkAnswer(filters int) error {
+	if c.maxPacket == 0 {
+		return nil
+	}
+	a := packets.Unsuback{Codes: make([]packets.Code, filters)}
+	if len(a.AppendTo(nil, c.version)) > int(c.maxPacket) {
+		return violation(packets.CodePacketTooLarge, "the answer is larger than the client's maximum packet size [MQTT-3.1.2-24]")
+	}
+	return nil
 }
 
 // connected sends the CONNACK and lets the reader go on. The apply loop calls

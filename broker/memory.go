@@ -78,11 +78,19 @@ func (d *delivery) to(c *conn, granted byte, retain bool, ids []uint32, own *own
 			e.Msg = d.keep() // another member gets it if this one leaves
 		}
 		o.window.Sent()
-		c.encode(&d.msg, qos, e.PID, false, retain, ids, d.hasExpiry, d.expiry)
+		if !c.encode(&d.msg, qos, e.PID, false, retain, ids, d.hasExpiry, d.expiry) { // as if it had been sent [MQTT-3.1.2-25]
+			o.window.Remove(e.PID)
+			c.forgetOwned(seq, record.AckTooLarge)
+			d.srv.dropped(c, core.DropTooLarge)
+			return
+		}
 		d.touched.add(c)
 		return
 	}
 	if o.queued+len(d.body) > d.srv.opts.Limits.EphemeralQueueBytes {
+		if own != nil {
+			c.letGo(own, record.AckDenied)
+		}
 		d.srv.dropped(c, core.DropQueueFull)
 		return
 	}
@@ -113,12 +121,17 @@ func (d *delivery) qos0(c *conn, retain bool, ids []uint32) {
 		d.srv.dropped(c, core.DropOutboxFull)
 		return
 	}
-	d.touched.add(c)
-	d.srv.stats.messagesOut.Add(1)
 	if len(ids) > 0 || c.aliasMax > 0 || c.maxPacket > 0 {
-		c.encode(&d.msg, 0, 0, false, retain, ids, d.hasExpiry, d.expiry)
+		if !c.encode(&d.msg, 0, 0, false, retain, ids, d.hasExpiry, d.expiry) {
+			d.srv.dropped(c, core.DropTooLarge)
+			return
+		}
+		d.touched.add(c)
+		d.srv.stats.messagesOut.Add(1)
 		return
 	}
+	d.touched.add(c)
+	d.srv.stats.messagesOut.Add(1)
 	c.room()
 	for i := range d.cache {
 		if e := &d.cache[i]; e.version == c.version && e.retain == retain {
@@ -256,6 +269,9 @@ func (c *conn) acknowledgeMemory(a *packets.Ack) {
 		c.pumpMemory()
 		if len(o.buf) > 0 {
 			c.in.touched.add(c)
+		} else if o.stalled && o.size() == 0 { // all of it was dropped: no flusher goes on
+			o.stalled = false
+			c.srv.drained(c)
 		}
 	}
 }
@@ -268,6 +284,11 @@ func (c *conn) forgetOwned(seq uint64, why record.AckReason) {
 		return
 	}
 	delete(c.out.owned, seq)
+	c.letGo(&own, why)
+}
+
+// letGo ends a message that the client had of a group with durable state.
+func (c *conn) letGo(own *ownership, why record.AckReason) {
 	if own.message == 0 {
 		return
 	}

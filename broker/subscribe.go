@@ -16,6 +16,9 @@ func (c *conn) subscribe(f packets.Frame) error {
 	if err := p.Decode(c.version, f.Flags(), f.Body); err != nil {
 		return err
 	}
+	if err := c.checkAnswer(len(p.Filters)); err != nil {
+		return err
+	}
 	codes := make([]byte, len(p.Filters))
 	granted := make([]record.Filter, 0, len(p.Filters))
 	for i := range p.Filters {
@@ -78,6 +81,9 @@ func (c *conn) grant(f *packets.Subscription) packets.Code {
 func (c *conn) unsubscribe(f packets.Frame) error {
 	var p packets.Unsubscribe
 	if err := p.Decode(c.version, f.Flags(), f.Body); err != nil {
+		return err
+	}
+	if err := c.checkAnswer(len(p.Filters)); err != nil {
 		return err
 	}
 	filters := make([][]byte, len(p.Filters))

@@ -198,6 +198,9 @@ func (s *Server) publishWill(id uint64) {
 	if m, err := packets.ParseMessage(w.Message); err == nil && w.QoS > 0 {
 		r.Choices = s.chooseFor(s.match(m.Topic))
 	}
+	if c := s.byClient[due.ClientID]; c != nil && !c.durable {
+		r.Epoch = c.epoch // No Local goes by the client identifier [MQTT-3.8.3-3]
+	}
 	s.stats.wills.Add(1)
 	s.propose(r.AppendTo(nil), false)
 }

@@ -192,9 +192,9 @@ func (p *page) elements() iter.Seq2[element, error] {
 }
 
 // used returns how many bytes of the page its elements need, as their table,
-// which buf holds, says.
-func (p *page) used() (n uint64) {
-	ne := binary.NativeEndian
+// which buf holds, says: without elements, the header.
+func (p *page) used() uint64 {
+	n, ne := uint64(pageHeader), binary.NativeEndian
 	for i := range p.count {
 		at := pageHeader + i*elementSize
 		e, end := p.buf[at:], uint64(at)

@@ -3,7 +3,6 @@ package recovery
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -32,10 +31,8 @@ type committer struct {
 	applied atomic.Uint64 // = mark.Applied
 	logBase atomic.Int64  // bytes of the log at the last commit
 
-	// Bodies that a commit before a crash may have left behind, see writeBodies.
-	bodyFirst, bodyLast uint64
-
 	hashKey [16]byte
+	notes   notes // in the backend
 
 	batch   backends.Batch // the transaction that moves the mark
 	puts    backends.Batch // bodies that may go ahead of it
@@ -49,15 +46,6 @@ type committer struct {
 	floorAt time.Time // of the last manifest written
 
 	stats statsCounters
-}
-
-// newFold returns an empty fold.
-func (w *committer) newFold() *fold { return w.prepare(newFold()) }
-
-// prepare readies an empty fold for the next changes.
-func (w *committer) prepare(f *fold) *fold {
-	f.bodyFirst, f.bodyLast = w.bodyFirst, w.bodyLast
-	return f
 }
 
 // commit brings the changes of f to the backend:
@@ -114,6 +102,9 @@ func (w *committer) transact(ctx context.Context, f *fold) error {
 	if err := w.put(ctx, &w.batch, next); err != nil {
 		return err
 	}
+	w.mark, w.notes = next, notes{}
+	w.applied.Store(next.Applied)
+	w.stats.bodies.Add(uint64(len(w.ahead)))
 	failpoint.Hit(failpoint.CheckpointAfterCommit)
 	if f.live > 0 && time.Since(w.hashAt) >= w.opt.Interval {
 		w.hashAt = time.Now()
@@ -128,8 +119,6 @@ func (w *committer) put(ctx context.Context, b *backends.Batch, m backends.Mark)
 		return fmt.Errorf("recovery: checkpoint at record %d: %w", m.Applied, err)
 	}
 	w.stats.batch(b)
-	w.mark = m
-	w.applied.Store(m.Applied)
 	return nil
 }
 
@@ -139,79 +128,6 @@ func (w *committer) offer(h record.StateHash) {
 	default:
 	}
 	w.hashes <- h
-}
-
-// writeBodies puts the changes of bodies into the batch, and returns the rest
-// of order, which is sorted by key: the bodies come first.
-//
-// Bodies are the bulk of a checkpoint, and no part of the state hash. So all
-// but the last BatchBytes of the new ones go ahead in transactions of their own
-// that leave the mark as it is. A crash in between leaves bodies that no
-// message claims; the replay makes the same messages again, and those that went
-// meanwhile are deleted by name: see fold.mayBeStored. Deletes never go ahead:
-// the state of the old mark still needs what they delete.
-func (w *committer) writeBodies(ctx context.Context, f *fold, order []uint32) ([]uint32, error) {
-	n := 0
-	for ; n < len(order) && f.key(&f.entries[order[n]])[0] == backends.TableBody; n++ {
-	}
-	bodies, rest := order[:n], order[n:]
-	if w.memory {
-		return rest, nil
-	}
-	w.ids, w.wanted, w.ahead = w.ids[:0], w.wanted[:0], w.ahead[:0]
-	for _, at := range bodies {
-		e := &f.entries[at]
-		switch {
-		case e.flags&foldDelete != 0:
-			w.batch.Delete(f.key(e))
-		case e.flags&foldStored == 0:
-			w.wanted = append(w.wanted, at)
-			w.ids = append(w.ids, bodyID(f.key(e)))
-		}
-	}
-	w.puts.Reset()
-	load := loading{b: w.bodies, ctx: ctx, ids: w.ids, fn: func(i int, msg []byte) error {
-		if w.puts.Bytes() >= w.opt.BatchBytes {
-			if err := w.goAhead(ctx, f); err != nil {
-				return err
-			}
-		}
-		w.puts.Put(f.key(&f.entries[w.wanted[i]]), msg)
-		w.ahead = append(w.ahead, w.wanted[i])
-		w.stats.bodies.Add(1)
-		return nil
-	}}
-	err := load.run()
-	if missing := (*NoBodyError)(nil); errors.As(err, &missing) {
-		return nil, &DamageError{
-			File: "the log", What: "the body of a message that is still wanted cannot be found", Err: err,
-			Do: "keep the directory as it is and run: comqtt recover verify",
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	for op := range w.puts.Sorted() {
-		key, val, err := backends.Unseal(op.Key, op.Value)
-		if err != nil {
-			return nil, fmt.Errorf("recovery: checkpoint: %w", err)
-		}
-		w.batch.Put(key, val)
-	}
-	return rest, nil
-}
-
-// goAhead commits the bodies in puts under the old mark.
-func (w *committer) goAhead(ctx context.Context, f *fold) error {
-	if err := w.put(ctx, &w.puts, w.mark); err != nil {
-		return err
-	}
-	for _, at := range w.ahead {
-		f.entries[at].flags |= foldStored
-	}
-	w.ahead = w.ahead[:0]
-	w.puts.Reset()
-	return nil
 }
 
 // diffChunk is how many entries are compared with the backend at once.

@@ -85,8 +85,8 @@ func newCompactor(opt CheckpointOptions, c *committer, logger *slog.Logger) *Com
 	}
 }
 
-// start starts the goroutines.
-func (c *Compactor) start() {
+// start starts the goroutines. first is where the first changes go.
+func (c *Compactor) start(first *fold) {
 	c.seen.Store(c.commit.applied.Load())
 	c.lag.Store(&lag{since: time.Now()})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -98,7 +98,7 @@ func (c *Compactor) start() {
 	})
 	c.wg.Go(func() {
 		defer close(c.jobs)
-		m := merger{c: c, next: c.commit.newFold(), spare: c.commit.newFold()}
+		m := merger{c: c, next: first, spare: newFold()}
 		m.run()
 	})
 }

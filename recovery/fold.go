@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"slices"
-
-	"github.com/wind-c/comqtt/v3/backends"
 )
 
 // fold is the net effect of deltas: for each key the last change. A key that
@@ -25,10 +23,6 @@ type fold struct {
 	live    int   // entries that are not dead
 	size    int64 // bytes of keys and values of the live ones
 	waste   int64 // bytes of mem that nothing refers to any more
-
-	// Bodies of the messages bodyFirst to bodyLast may be in the backend
-	// without the rest of them, from before a crash: see committer.bodies.
-	bodyFirst, bodyLast uint64
 }
 
 type foldEntry struct {
@@ -44,7 +38,7 @@ const (
 	foldDelete foldFlags = 1 << iota
 	foldFresh            // the backend has nothing under this key
 	foldDead             // came and went: nothing to do
-	foldStored           // of a body: the backend has it by now
+	foldStored           // of a new body: it went ahead, the backend has it
 )
 
 // foldOverhead is what an entry costs besides its bytes.
@@ -110,7 +104,7 @@ func (f *fold) apply(kind opKind, key, value []byte) {
 	case e == nil:
 		f.insert(at, kind, key, value)
 	case kind == opDelete:
-		f.remove(e, key)
+		f.remove(e)
 	default:
 		f.replace(e, value)
 	}
@@ -134,10 +128,10 @@ func (f *fold) insert(at int, kind opKind, key, value []byte) {
 }
 
 // remove deletes what an entry puts.
-func (f *fold) remove(e *foldEntry, key []byte) {
+func (f *fold) remove(e *foldEntry) {
 	switch {
 	case e.flags&(foldDead|foldDelete) != 0: // there is nothing, or nothing will be left
-	case e.flags&foldFresh != 0 && !f.mayBeStored(e, key):
+	case e.flags&foldFresh != 0 && e.flags&foldStored == 0:
 		f.live--
 		f.size -= int64(e.klen + e.vlen)
 		f.waste += int64(e.klen + e.room)
@@ -149,15 +143,6 @@ func (f *fold) remove(e *foldEntry, key []byte) {
 		e.vlen = 0
 		e.flags = foldDelete
 	}
-}
-
-// mayBeStored says whether the backend may hold a body that counts as new.
-func (f *fold) mayBeStored(e *foldEntry, key []byte) bool {
-	if key[0] != backends.TableBody {
-		return false
-	}
-	id := bodyID(key)
-	return e.flags&foldStored != 0 || id >= f.bodyFirst && id <= f.bodyLast
 }
 
 func bodyID(key []byte) uint64 { return binary.BigEndian.Uint64(key[1:]) }
@@ -265,5 +250,5 @@ func (f *fold) reset() {
 	clear(f.index)
 	f.mem.reset()
 	f.live, f.size, f.waste = 0, 0, 0
-	f.bodyFirst, f.bodyLast = 0, 0
+	f.applied, f.logTime = 0, 0
 }

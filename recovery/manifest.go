@@ -152,7 +152,7 @@ func ReadManifest(dir string) (m Manifest, warning string, err error) {
 	return m, "", &DamageError{
 		File: filepath.Join(dir, manifestName), What: "neither it nor " + manifestOld + " can be read",
 		Lost: "the identities and the key that prove that log and backend belong together",
-		Do:   "put back a copy of MANIFEST from a backup of this directory, of any age", Err: errors.Join(err, oldErr),
+		Do:   "put back a copy of MANIFEST from a backup of this directory, of any age", Err: fmt.Errorf("%w; %s: %w", err, manifestOld, oldErr),
 	}
 }
 

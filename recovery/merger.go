@@ -120,7 +120,7 @@ func (m *merger) finished(err error) {
 	m.busy = nil
 	if err == nil {
 		done.reset()
-		m.spare = m.c.commit.prepare(done)
+		m.spare = done
 		m.since, m.backoff, m.lastErr = time.Now(), 0, nil
 		return
 	}
@@ -128,7 +128,7 @@ func (m *merger) finished(err error) {
 	// What failed comes first, what was merged since is added to it.
 	done.mergeFold(m.next)
 	m.next.reset()
-	m.next, m.spare = done, m.c.commit.prepare(m.next)
+	m.next, m.spare = done, m.next
 	if isFinal(err) {
 		m.fail(err)
 		return

@@ -66,7 +66,7 @@ type opening struct {
 	log      *wal.Log
 	machine  *core.Machine
 	report   Report
-	restored uint64 // index of the last record that was in the log
+	notes    notes // of bodies that went ahead of a checkpoint that never was
 }
 
 func (p *opening) run() error {
@@ -102,7 +102,7 @@ func (p *opening) state() *State {
 	w := &committer{
 		opt: o.Checkpoint, log: p.log, store: p.store, bodies: bodies, manifest: &p.manifest, logger: o.Logger,
 		memory: o.Backend == BackendMemory, mark: p.mark, hashKey: p.manifest.m.HashKey,
-		bodyFirst: p.mark.Applied + 1, bodyLast: p.restored,
+		notes: p.notes,
 	}
 	w.applied.Store(p.mark.Applied)
 	c := newCompactor(o.Checkpoint, w, o.Logger)
@@ -111,7 +111,7 @@ func (p *opening) state() *State {
 		Machine: p.machine, Log: p.log, Store: p.store, Bodies: bodies, Compactor: c,
 		Manifest: p.manifest.get(), Report: p.report, lock: p.lock, manifest: &p.manifest, commit: w,
 	}
-	c.start()
+	c.start(p.leftBehind())
 	c.due.Store(true) // what was replayed goes to the backend at once
 	c.Checkpoint(p.machine, p.machine.Applied(), p.machine.Now())
 	return s
@@ -228,6 +228,10 @@ func (p *opening) openStore() error {
 		}
 	}
 	p.report.Applied = p.mark.Applied
+	p.notes, err = readNotes(p.ctx, p.store)
+	if err != nil {
+		return p.refuseStore(path, err)
+	}
 	return nil
 }
 
@@ -241,7 +245,7 @@ func (p *opening) use(s backends.Store) {
 
 // refuseStore explains an error of the backend, if it is damage.
 func (p *opening) refuseStore(path string, err error) error {
-	if !errors.Is(err, backends.ErrDamaged) && !errors.Is(err, backends.ErrNotStore) {
+	if !errors.Is(err, backends.ErrDamaged) && !errors.Is(err, backends.ErrNotStore) && !errors.Is(err, core.ErrEntry) {
 		return fmt.Errorf("recovery: open backend: %w", err)
 	}
 	return &DamageError{
@@ -293,7 +297,7 @@ func (p *opening) openLog() error {
 	if err != nil {
 		return p.refuseLog(&o, err)
 	}
-	p.log, p.restored = l, l.Last()
+	p.log = l
 	p.report.Clean = r.Clean
 	p.report.TornBytes, p.report.TornAt, p.report.TornErr, p.report.Saved = r.TornBytes, r.TornAt, r.TornErr, r.Saved
 	p.report.LogTime = r.LastTime

@@ -26,15 +26,12 @@ func (p *opening) load() error {
 		})
 	}
 	m, err := core.Load(scan, p.mark.Applied, p.mark.LogTime)
-	if errors.Is(err, core.ErrEntry) || errors.Is(err, backends.ErrDamaged) {
-		return p.refuseStore(p.path(boltName), errors.Join(err, backends.ErrDamaged))
-	}
 	if err != nil {
-		return fmt.Errorf("recovery: load: %w", err)
+		return p.refuseStore(p.path(boltName), err)
 	}
 	if hash.Bytes() != p.mark.Hash {
-		return p.refuseStore(p.path(boltName), fmt.Errorf("%w: entries are missing or were added: state hash is %x, %x expected at record %d",
-			backends.ErrDamaged, hash.Bytes(), p.mark.Hash, p.mark.Applied))
+		return p.refuseStore(p.path(boltName), fmt.Errorf("%w: entries are missing or were added: the state hash is %x, at record %d it was %x",
+			core.ErrEntry, hash.Bytes(), p.mark.Applied, p.mark.Hash))
 	}
 	if p.mark.Applied > 0 {
 		p.report.Hashes++

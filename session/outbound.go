@@ -275,10 +275,9 @@ func (o *Outbound[M]) Changes(put func(e *Entry[M], isNew bool), gone func(seq u
 // goneKeep is the number of ended entries whose memory is kept for the next.
 const goneKeep = 1 << 10
 
-// Pending returns about how many entries Changes would visit.
-func (o *Outbound[M]) Pending() int {
-	return len(o.gone) + len(o.Inflight()) + int(min(o.tail-o.stored, uint64(o.queue.length)))
-}
+// Stored reports whether the entry with this number is one that Changes has
+// put.
+func (o *Outbound[M]) Stored(seq uint64) bool { return seq <= o.stored }
 
 // Restore puts back an entry that the backend held. Entries come in sequence
 // order, in-flight ones (PID above 0) before queued ones; Restored ends it.

@@ -21,7 +21,6 @@ func (m *Machine) applyAck(rec []byte, fx *Effects) error {
 		fx.Reply.Stale = true
 		return nil
 	}
-	m.touch(s)
 	for _, run := range a.Runs {
 		for i := range run.Count {
 			if m.ack(s, run.First+i, a.Reason, fx) {
@@ -56,8 +55,10 @@ func (m *Machine) ack(s *session.Session, pid uint16, why record.AckReason, fx *
 // done removes an in-flight entry and its reference.
 func (m *Machine) done(s *session.Session, pid uint16) {
 	e, _ := s.Out.Remove(pid)
-	msg := m.unref(e.Msg)
-	s.QueuedBytes -= uint64(msg.size)
+	m.unref(e.Msg)
+	m.counts.Inflight--
+	m.changed.ended(&s.Out, e.Seq)
+	m.touch(s)
 }
 
 // applyRec takes a PUBREC: the client has the message, or refuses it with a
@@ -78,14 +79,14 @@ func (m *Machine) applyRec(rec []byte, fx *Effects) error {
 		return nil
 	}
 	fx.Reply.Known = true
-	m.touch(s)
-	if r.Code >= 0x80 {
+	switch {
+	case r.Code >= 0x80:
 		m.done(s, r.PacketID)
 		m.fill(s, fx)
-		return nil
-	}
-	if e.Phase == session.PhasePublish {
+	case e.Phase == session.PhasePublish:
 		s.Out.Released(e)
+		m.changed.assigned(&s.Out, e.Seq)
+		m.touch(s)
 	}
 	return nil
 }

@@ -13,24 +13,57 @@ import (
 type changes struct {
 	config   bool
 	messages []uint64 // new since then, perhaps gone again
+	fresh    int      // of messages, those that are still there
 	gone     []uint64 // stored messages without a reference left
+	entries  int      // about how many entries of queues, windows and groups differ
 	sessions []*session.Session
 	topics   map[string]struct{}
 	groups   []*group
 	wills    map[uint64]struct{}
 }
 
-func (c *changes) retain(name string) {
+// messagesKeep is the number of new messages from which on the list of them is
+// cleared of those that are gone again.
+const messagesKeep = 1 << 10
+
+// add notes a new message.
+func (c *changes) add(m *Machine, id uint64) {
+	if len(c.messages) >= messagesKeep && len(c.messages) > 2*c.fresh {
+		c.messages = slices.DeleteFunc(c.messages, func(id uint64) bool {
+			_, there := m.messages[id]
+			return !there
+		})
+	}
+	c.messages = append(c.messages, id)
+	c.fresh++
+}
+
+// ended notes the end of a queue or in-flight entry: a deletion, or nothing
+// when it was never stored.
+func (c *changes) ended(o *session.Outbound[uint64], seq uint64) {
+	if o.Stored(seq) {
+		c.entries++
+	} else {
+		c.entries--
+	}
+}
+
+// assigned notes that an entry changed; one that is not stored is noted
+// already.
+func (c *changes) assigned(o *session.Outbound[uint64], seq uint64) {
+	if o.Stored(seq) {
+		c.entries++
+	}
+}
+
+func (c *changes) retain(name []byte) {
+	if _, noted := c.topics[string(name)]; noted {
+		return
+	}
 	if c.topics == nil {
 		c.topics = make(map[string]struct{})
 	}
-	c.topics[name] = struct{}{}
-}
-
-func (c *changes) group(g *group) {
-	if len(g.dirty) == 1 && !slices.Contains(c.groups, g) {
-		c.groups = append(c.groups, g)
-	}
+	c.topics[string(name)] = struct{}{}
 }
 
 func (c *changes) will(id uint64) {
@@ -61,9 +94,15 @@ type Sink interface {
 	Body(id uint64)
 }
 
-// Changed returns about how many entries a Collect would visit.
+// Changed returns about how many entries a Collect would put and delete. It is
+// above 0 whenever there is one.
 func (m *Machine) Changed() int {
-	return len(m.changed.messages) + len(m.changed.gone) + len(m.changed.sessions) + len(m.changed.topics) + len(m.changed.wills)
+	c := &m.changed
+	n := c.fresh + len(c.gone) + len(c.sessions) + max(c.entries, len(c.groups)) + len(c.topics) + len(c.wills)
+	if c.config {
+		n++
+	}
+	return n
 }
 
 // Collect gives the net changes since the last Collect to sink and takes them
@@ -77,10 +116,10 @@ func (m *Machine) Collect(sink Sink) {
 	var key [8]byte
 	for _, id := range c.messages {
 		msg, alive := m.messages[id]
-		if !alive || msg.stored {
+		if !alive || msg.stored() {
 			continue
 		}
-		msg.stored = true
+		msg.flags |= messageStored
 		m.messages[id] = msg
 		m.scratch.value = msg.appendValue(m.scratch.value[:0])
 		sink.Put(TableMessage, idKey(&key, id), m.scratch.value, true)
@@ -90,7 +129,7 @@ func (m *Machine) Collect(sink Sink) {
 		sink.Delete(TableMessage, idKey(&key, id))
 		sink.Delete(TableBody, idKey(&key, id))
 	}
-	c.messages, c.gone = c.messages[:0], c.gone[:0]
+	c.messages, c.gone, c.fresh, c.entries = c.messages[:0], c.gone[:0], 0, 0
 	for i, s := range c.sessions {
 		m.collectSession(s, sink)
 		c.sessions[i] = nil
@@ -159,16 +198,18 @@ func (m *Machine) collectGroups(sink Sink) {
 	for _, g := range m.changed.groups {
 		for _, id := range slices.Sorted(maps.Keys(g.dirty)) {
 			key := appendGroupKey(nil, g.key, id)
-			if i, held := g.find(id); held {
-				m.scratch.value = g.pending[i].appendValue(m.scratch.value[:0])
-				sink.Put(TableGroup, key, m.scratch.value, false)
-			} else if g.dirty[id] {
+			stored := g.dirty[id]
+			if at, held := g.pending.find(id); held {
+				m.scratch.value = g.pending.at(at).appendValue(m.scratch.value[:0])
+				sink.Put(TableGroup, key, m.scratch.value, !stored)
+			} else if stored {
 				sink.Delete(TableGroup, key)
 			}
 		}
 		g.dirty = nil
 	}
-	m.changed.groups = nil
+	clear(m.changed.groups)
+	m.changed.groups = m.changed.groups[:0]
 }
 
 func (m *Machine) collectWills(sink Sink) {

@@ -15,6 +15,10 @@ func (m *Machine) applyConnect(index uint64, rec []byte, fx *Effects) error {
 	if err := c.Decode(rec); err != nil {
 		return err
 	}
+	if c.Epoch == 0 { // of no connection
+		fx.Reply.Stale = true
+		return nil
+	}
 	s := m.byClient[string(c.ClientID)]
 	if s != nil {
 		s = m.resume(s, &c, fx)
@@ -26,6 +30,10 @@ func (m *Machine) applyConnect(index uint64, rec []byte, fx *Effects) error {
 		m.sessions[s.ID], m.byClient[s.ClientID] = s, s
 	}
 	m.cancelWills(s.ClientID)
+	m.disarm(s)
+	if !s.Connected() {
+		m.counts.Connected++
+	}
 	s.User, s.Version, s.Epoch = string(c.User), c.Version, c.Epoch
 	s.Expiry = min(c.Expiry, m.limits.SessionExpiryMax)
 	s.ReceiveMaximum, s.MaxPacket = max(c.ReceiveMaximum, 1), c.MaxPacket
@@ -38,7 +46,7 @@ func (m *Machine) applyConnect(index uint64, rec []byte, fx *Effects) error {
 	m.touch(s)
 	m.fill(s, fx)
 	if s.Out.Unsent() > 0 {
-		fx.Touched = append(fx.Touched, s.Ref)
+		fx.touch(s.Ref)
 	}
 	fx.Reply.Session, fx.Reply.Ref, fx.Reply.Expiry = s.ID, s.Ref, s.Expiry
 	m.waitingFor(s, fx)
@@ -56,6 +64,10 @@ func (m *Machine) resume(s *session.Session, c *record.Connect, fx *Effects) *se
 		m.end(s, EndUser, fx)
 	case c.CleanStart:
 		m.end(s, EndCleanStart, fx) // [MQTT-3.1.2-4]
+	case s.Connected() && s.Expiry == 0:
+		// The old connection closes, and the session with it (MQTT 5 section
+		// 3.1.4, comment on takeover).
+		m.end(s, EndExpired, fx)
 	default:
 		if s.Connected() {
 			// The old connection closes without a DISCONNECT: its will is
@@ -86,7 +98,7 @@ func (m *Machine) applyDisconnect(rec []byte, fx *Effects) error {
 		fx.Reply.Stale = true
 		return nil
 	}
-	if d.HasExpiry {
+	if d.HasExpiry && s.Expiry != 0 { // 0 cannot be raised (section 3.14.2.2.2)
 		s.Expiry = min(d.Expiry, m.limits.SessionExpiryMax)
 	}
 	if d.DropWill { // [MQTT-3.14.4-3]
@@ -99,6 +111,7 @@ func (m *Machine) applyDisconnect(rec []byte, fx *Effects) error {
 // disconnect marks a session as offline and arms its deadlines.
 func (m *Machine) disconnect(s *session.Session, fx *Effects) {
 	s.Epoch, s.Disconnected = 0, m.now
+	m.counts.Connected--
 	m.touch(s)
 	if s.Expiry == 0 {
 		m.end(s, EndExpired, fx)
@@ -109,12 +122,9 @@ func (m *Machine) disconnect(s *session.Session, fx *Effects) {
 			m.willDue(s, fx)
 		} else {
 			s.WillAt = m.now + int64(s.Will.Delay)*1000
-			m.due.add(deadline{s.WillAt, dueSessionWill, s.ID})
 		}
 	}
-	if at, ends := s.ExpiresAt(); ends {
-		m.due.add(deadline{at, dueSession, s.ID})
-	}
+	m.arm(s)
 }
 
 // current returns the session with this id if epoch is its connection, else
@@ -127,16 +137,16 @@ func (m *Machine) current(id uint64, epoch record.Epoch) *session.Session {
 	return s
 }
 
-// end ends a session: its will falls due, its subscriptions go, what it owes
-// to shared groups goes back to them, and its messages are let go bit by bit.
+// end ends a session: its will falls due, its subscriptions go, and its
+// messages are let go, or back to their shared groups, bit by bit.
 func (m *Machine) end(s *session.Session, why EndReason, fx *Effects) {
+	m.disarm(s)
 	if s.HasWill { // [MQTT-3.1.2-8], at the latest with the session's end
 		m.willDue(s, fx)
 	}
 	fx.Ended = append(fx.Ended, Ended{Session: s.ID, ClientID: s.ClientID, Ref: s.Ref, Epoch: s.Epoch, Reason: why})
-	m.giveBack(s, "", fx)
 	for _, f := range s.Filters() {
-		m.unsubscribe(s, f, fx)
+		m.unsubscribe(s, f)
 	}
 	for _, pid := range slices.Clone(s.Received()) {
 		s.Release(pid)
@@ -144,18 +154,16 @@ func (m *Machine) end(s *session.Session, why EndReason, fx *Effects) {
 	delete(m.sessions, s.ID)
 	delete(m.byClient, s.ClientID)
 	m.detach(s.Ref)
+	if s.Connected() {
+		m.counts.Connected--
+	}
 	s.Epoch = 0
 	m.touch(s)
+	m.counts.Queued -= s.Out.Queued()
+	m.counts.Inflight -= len(s.Out.Inflight())
 	if s.Out.Queued()+len(s.Out.Inflight()) > 0 {
 		m.addReleased(s)
 	}
-}
-
-// addReleased keeps the list ordered by session id, so that a machine that
-// was loaded lets messages go in the same order as one that lived through it.
-func (m *Machine) addReleased(s *session.Session) {
-	i, _ := slices.BinarySearchFunc(m.released, s.ID, func(r *session.Session, id uint64) int { return cmp.Compare(r.ID, id) })
-	m.released = slices.Insert(m.released, i, s)
 }
 
 func (m *Machine) applySessionRemove(rec []byte, fx *Effects) error {
@@ -173,13 +181,12 @@ func (m *Machine) applySessionRemove(rec []byte, fx *Effects) error {
 
 // applyServerStart disconnects every session at this record's time, in the
 // order of their ids.
-func (m *Machine) applyServerStart(rec []byte) error {
+func (m *Machine) applyServerStart(rec []byte, fx *Effects) error {
 	var st record.ServerStart
 	if err := st.Decode(rec); err != nil {
 		return err
 	}
 	m.boot, m.changed.config = st.Boot, true
-	var fx Effects // what is due here is found again by Pending
 	grace := int64(m.limits.RestartGrace) * 1000
 	for _, s := range m.sorted() {
 		if !s.Connected() {
@@ -192,7 +199,7 @@ func (m *Machine) applyServerStart(rec []byte) error {
 				s.HasWill, s.Will = false, record.Will{}
 			}
 		}
-		m.disconnect(s, &fx)
+		m.disconnect(s, fx)
 	}
 	m.willsAtStart(m.now + grace)
 	m.groupsAtStart()
@@ -207,6 +214,24 @@ func (m *Machine) sorted() []*session.Session {
 	}
 	slices.SortFunc(list, func(a, b *session.Session) int { return cmp.Compare(a.ID, b.ID) })
 	return list
+}
+
+// attach gives a client a slot.
+func (m *Machine) attach(s slot) uint32 {
+	s.used = true
+	if n := len(m.free); n > 0 {
+		ref := m.free[n-1]
+		m.free = m.free[:n-1]
+		m.slots[ref] = s
+		return ref
+	}
+	m.slots = append(m.slots, s)
+	return uint32(len(m.slots) - 1)
+}
+
+func (m *Machine) detach(ref uint32) {
+	m.slots[ref] = slot{}
+	m.free = append(m.free, ref)
 }
 
 // Attach gives an ephemeral client a slot in the subscription index.
@@ -226,8 +251,8 @@ func (m *Machine) Detach(ref uint32, filters []string) {
 func (m *Machine) SubscribeEphemeral(ref uint32, filter string, opts topic.Options, id uint32, fx *Effects) (existed bool) {
 	existed = m.index.Subscribe(filter, topic.Sub{Ref: ref, ID: id, Opts: opts})
 	m.retainedFor(nil, ref, filter, opts, id, existed, fx)
-	if g := m.groups[keyOf(filter)]; g != nil && g.waiting() {
-		fx.Waiting = append(fx.Waiting, g.key)
+	if g := m.groups[keyOf(filter)]; g != nil && g.pending.idle > 0 {
+		fx.wait(g.key)
 	}
 	return existed
 }

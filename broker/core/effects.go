@@ -9,8 +9,12 @@ import (
 // filled by Apply and read by the broker before the next Apply. Slices alias
 // the record and the machine; all of it is overwritten by the next Apply.
 //
+// Ended comes before everything else: a Connect that replaces a session gives
+// the new one the slot of the old. The rest is independent.
+//
 // A replay fills Effects as well and ignores them: what they ask for either
-// happened before the crash or is asked for again by the state.
+// happened before the crash or is asked for again by the state
+// ([Machine.PendingDue], [Machine.PendingGroups]).
 type Effects struct {
 	Reply Reply
 
@@ -19,7 +23,8 @@ type Effects struct {
 	Direct []Direct
 	SubIDs []uint32
 
-	// Touched are the slots of durable sessions that have something to send.
+	// Touched are the slots of connected durable sessions that may have
+	// something to send. One may be in it more than once.
 	Touched []uint32
 
 	// Groups are the shared groups without a durable member that the message
@@ -33,8 +38,8 @@ type Effects struct {
 	// Waiting are groups that hold messages nobody was chosen for.
 	Waiting []GroupKey
 
-	// Orphans are messages of a group whose last durable member left: an
-	// ephemeral member gets them, without state, or nobody.
+	// Orphans are messages of a group without a durable member (any more): an
+	// ephemeral member gets them, without state, or nobody. Epoch is 0.
 	Orphans []Owned
 
 	// Retained are retained messages for a new subscription that travel
@@ -65,11 +70,15 @@ func (fx *Effects) reset() {
 // Reply is the answer to whoever caused the record.
 type Reply struct {
 	Kind record.Kind
-	// Stale: the record's epoch is not the session's current one. Nothing was
-	// changed and nothing may be acknowledged.
+	// Stale: the record's epoch is not the session's current one, or the will
+	// it publishes is not due (any more). Nothing was changed and nothing may
+	// be acknowledged.
 	Stale    bool
 	PacketID uint16
-	// Known: the packet identifier of a PubRel, Rec or Ack named a delivery.
+	QoS      uint8 // of a Publish
+	// Known: the packet identifier of a PubRel, Rec or Ack named a delivery;
+	// the message of a Dispatch was there and went to the member; a
+	// SessionRemove or RetainClear found something to remove.
 	Known bool
 	// Duplicate: a QoS 2 PUBLISH whose identifier is taken already.
 	Duplicate bool
@@ -85,7 +94,29 @@ type Reply struct {
 	Ref       uint32       // slot
 	Present   bool         // the session existed before
 	Expiry    uint32       // session expiry in force, seconds
-	TakenOver record.Epoch // connection that this one replaces, 0 = none
+	TakenOver record.Epoch // connection of the same session that this one replaces, 0 = none
+}
+
+// touch adds a slot to Touched.
+func (fx *Effects) touch(ref uint32) {
+	if n := len(fx.Touched); n == 0 || fx.Touched[n-1] != ref {
+		fx.Touched = append(fx.Touched, ref)
+	}
+}
+
+// wait adds a group to Waiting.
+func (fx *Effects) wait(key GroupKey) {
+	if n := len(fx.Waiting); n == 0 || fx.Waiting[n-1] != key {
+		fx.Waiting = append(fx.Waiting, key)
+	}
+}
+
+// direct adds a delivery to Direct.
+func (fx *Effects) direct(ref uint32, qos uint8, retain bool, ids []uint32) {
+	fx.Direct = append(fx.Direct, Direct{
+		Ref: ref, QoS: qos, Retain: retain, subIDs: uint32(len(fx.SubIDs)), nSubs: uint32(len(ids)),
+	})
+	fx.SubIDs = append(fx.SubIDs, ids...)
 }
 
 // Direct is one delivery without state.
@@ -173,9 +204,12 @@ func (d DropReason) String() string {
 	return "unknown"
 }
 
+// NoRef is the slot of nobody: in a Drop, the message waited in a shared group.
+const NoRef = 1<<32 - 1
+
 // Drop is a message that a session will not get.
 type Drop struct {
-	Ref     uint32
+	Ref     uint32 // slot of the session, or NoRef
 	Message uint64
 	Reason  DropReason
 }

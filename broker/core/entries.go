@@ -3,14 +3,11 @@ package core
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/wind-c/comqtt/v3/retain"
 	"github.com/wind-c/comqtt/v3/session"
-	"github.com/wind-c/comqtt/v3/session/topic"
-	"github.com/wind-c/comqtt/v3/wal/record"
 )
 
 // The tables of the state's logical entries, by the letters that package
@@ -57,10 +54,12 @@ func (m *Machine) Export(fn func(table byte, key, value []byte)) {
 		return true
 	})
 	for _, g := range m.sortedGroups() {
-		for i := range g.pending {
-			v = g.pending[i].appendValue(v[:0])
-			fn(TableGroup, appendGroupKey(nil, g.key, g.pending[i].message), v)
-		}
+		var name []byte
+		g.pending.each(func(_ pendingAt, p *pending) bool {
+			name, v = appendGroupKey(name[:0], g.key, p.message), p.appendValue(v[:0])
+			fn(TableGroup, name, v)
+			return true
+		})
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.wills)) {
 		v = m.wills[id].appendValue(v[:0])
@@ -105,11 +104,11 @@ func (m *Machine) configValue() []byte {
 	return m.limits.AppendTo(b)
 }
 
-func (msg *message) appendValue(dst []byte) []byte {
-	dst = append(dst, entryVersion)
-	dst = binary.AppendUvarint(dst, uint64(msg.size))
-	dst = binary.LittleEndian.AppendUint32(dst, msg.crc)
-	return binary.AppendUvarint(dst, uint64(msg.deadline))
+func (m *message) appendValue(dst []byte) []byte {
+	dst = append(dst, entryVersion, m.flags&^messageStored)
+	dst = binary.AppendUvarint(dst, uint64(m.size))
+	dst = binary.LittleEndian.AppendUint32(dst, m.crc)
+	return binary.AppendUvarint(dst, uint64(m.deadline))
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -197,11 +196,7 @@ func appendGroupKey(dst []byte, k GroupKey, id uint64) []byte {
 }
 
 func (p *pending) appendValue(dst []byte) []byte {
-	flags := p.qos
-	if p.retain {
-		flags |= entryRetain
-	}
-	dst = append(dst, entryVersion, flags)
+	dst = append(dst, entryVersion, p.qos)
 	return binary.AppendUvarint(dst, uint64(p.epoch))
 }
 
@@ -216,97 +211,4 @@ func (w *will) appendValue(dst []byte) []byte {
 	dst = appendString(dst, w.user)
 	dst = binary.AppendUvarint(dst, uint64(w.at))
 	return w.will.AppendTo(dst)
-}
-
-// entry is a cursor over a value; the first failure sticks.
-type entry struct {
-	b   []byte
-	err error
-}
-
-func openEntry(value []byte) entry {
-	if len(value) == 0 {
-		return entry{err: fmt.Errorf("%w: empty", ErrEntry)}
-	}
-	if value[0] != entryVersion {
-		return entry{err: fmt.Errorf("%w: version %d is unknown to this release", ErrEntry, value[0])}
-	}
-	return entry{b: value[1:]}
-}
-
-func (e *entry) fail() {
-	if e.err == nil {
-		e.err = fmt.Errorf("%w: truncated", ErrEntry)
-	}
-	e.b = nil
-}
-
-func (e *entry) take(n uint64) []byte {
-	if n > uint64(len(e.b)) {
-		e.fail()
-		return nil
-	}
-	v := e.b[:n]
-	e.b = e.b[n:]
-	return v
-}
-
-func (e *entry) u8() byte {
-	if v := e.take(1); v != nil {
-		return v[0]
-	}
-	return 0
-}
-
-func (e *entry) num() uint64 {
-	v, n := binary.Uvarint(e.b)
-	if n <= 0 {
-		e.fail()
-		return 0
-	}
-	e.b = e.b[n:]
-	return v
-}
-
-func (e *entry) str() string { return string(e.take(e.num())) }
-
-func (e *entry) will() (w record.Will) {
-	if e.err == nil {
-		var n int
-		if n, e.err = w.Decode(e.b); e.err == nil {
-			w.Message = slices.Clone(w.Message)
-			e.b = e.b[n:]
-		}
-	}
-	return w
-}
-
-func (e *entry) end() error {
-	if e.err == nil && len(e.b) > 0 {
-		return fmt.Errorf("%w: %d bytes too many", ErrEntry, len(e.b))
-	}
-	return e.err
-}
-
-func splitID(key []byte) (uint64, []byte, error) {
-	if len(key) < 8 {
-		return 0, nil, fmt.Errorf("%w: key of %d bytes", ErrEntry, len(key))
-	}
-	return binary.BigEndian.Uint64(key), key[8:], nil
-}
-
-func splitGroupKey(key []byte) (GroupKey, uint64, error) {
-	e := entry{b: key}
-	k := GroupKey{Share: e.str(), Filter: e.str()}
-	id := e.take(8)
-	if err := e.end(); err != nil {
-		return k, 0, err
-	}
-	return k, binary.BigEndian.Uint64(id), nil
-}
-
-func decodeSubscription(value []byte) (sub session.Subscription, err error) {
-	e := openEntry(value)
-	sub.Options, sub.ID = topic.Options(e.u8()), uint32(e.num())
-	return sub, e.end()
 }

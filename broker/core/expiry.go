@@ -1,8 +1,6 @@
 package core
 
 import (
-	"container/heap"
-
 	"github.com/wind-c/comqtt/v3/session"
 	"github.com/wind-c/comqtt/v3/wal/record"
 )
@@ -17,15 +15,16 @@ const (
 	dueWill                       // a will outside a session
 )
 
-// deadline is a moment at which something is to happen. One that no longer
-// holds is found out when its time comes.
+// deadline is a moment at which something is to happen. There is at most one
+// of a kind for a session, and one for a will.
 type deadline struct {
 	at   int64
+	id   uint64 // of the session or will
+	ref  uint32 // slot of the session
 	kind dueKind
-	id   uint64
 }
 
-func (d deadline) before(o deadline) bool {
+func (d *deadline) before(o *deadline) bool {
 	if d.at != o.at {
 		return d.at < o.at
 	}
@@ -35,48 +34,86 @@ func (d deadline) before(o deadline) bool {
 	return d.id < o.id
 }
 
-// deadlines is a heap, earliest first.
-type deadlines []deadline
-
-func (h deadlines) Len() int           { return len(h) }
-func (h deadlines) Less(i, j int) bool { return h[i].before(h[j]) }
-func (h deadlines) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-
-// Push is for container/heap.
-func (h *deadlines) Push(x any) { *h = append(*h, x.(deadline)) }
-
-// Pop is for container/heap.
-func (h *deadlines) Pop() any {
-	old := *h
-	d := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return d
+// duePlace is where the place of a deadline in the heap is kept: the place
+// plus 1, 0 when it is not there.
+func (m *Machine) duePlace(d *deadline) *int32 {
+	if d.kind == dueWill {
+		return &m.wills[d.id].place
+	}
+	return &m.slots[d.ref].due[d.kind]
 }
 
-func (h *deadlines) add(d deadline) { heap.Push(h, d) }
+// setDue puts a deadline into the heap, where it is not yet.
+func (m *Machine) setDue(d deadline) {
+	m.due = append(m.due, d)
+	*m.duePlace(&d) = int32(len(m.due))
+	m.fixDue(len(m.due) - 1)
+}
 
-// holds reports whether a deadline still stands.
-func (m *Machine) holds(d deadline) bool {
-	if d.kind == dueWill {
-		w := m.wills[d.id]
-		return w != nil && !w.due && w.epoch == 0 && w.at == d.at
+// clearDue takes a deadline out of the heap, if it is there.
+func (m *Machine) clearDue(d deadline) {
+	place := m.duePlace(&d)
+	if *place == 0 {
+		return
 	}
-	s := m.sessions[d.id]
-	if s == nil || s.Connected() {
-		return false
+	i, last := int(*place-1), len(m.due)-1
+	m.swapDue(i, last)
+	m.due = m.due[:last]
+	*place = 0
+	if i < last {
+		m.fixDue(i)
 	}
-	if d.kind == dueSessionWill {
-		return s.HasWill && s.WillAt == d.at
+}
+
+func (m *Machine) swapDue(i, j int) {
+	m.due[i], m.due[j] = m.due[j], m.due[i]
+	*m.duePlace(&m.due[i]), *m.duePlace(&m.due[j]) = int32(i+1), int32(j+1)
+}
+
+func (m *Machine) fixDue(i int) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !m.due[i].before(&m.due[parent]) {
+			break
+		}
+		m.swapDue(i, parent)
+		i = parent
 	}
-	at, ends := s.ExpiresAt()
-	return ends && at == d.at
+	for {
+		kid := 2*i + 1
+		if kid+1 < len(m.due) && m.due[kid+1].before(&m.due[kid]) {
+			kid++
+		}
+		if kid >= len(m.due) || !m.due[kid].before(&m.due[i]) {
+			return
+		}
+		m.swapDue(i, kid)
+		i = kid
+	}
+}
+
+// arm sets the deadlines of a disconnected session.
+func (m *Machine) arm(s *session.Session) {
+	if at, ends := s.ExpiresAt(); ends {
+		m.setDue(deadline{at, s.ID, s.Ref, dueSession})
+	}
+	if s.HasWill && s.WillAt != 0 {
+		m.setDue(deadline{s.WillAt, s.ID, s.Ref, dueSessionWill})
+	}
+}
+
+// disarm takes the deadlines of a session away.
+func (m *Machine) disarm(s *session.Session) {
+	m.clearDue(deadline{ref: s.Ref, kind: dueSession})
+	m.clearDue(deadline{ref: s.Ref, kind: dueSessionWill})
 }
 
 // NextDeadline returns the log time (unix ms) at which a Tick has something
-// to do, false when nothing waits for time to pass.
+// to do, false when nothing waits for time to pass. While messages of ended
+// sessions or groups are still to be let go, that is now.
 func (m *Machine) NextDeadline() (int64, bool) {
-	for len(m.due) > 0 && !m.holds(m.due[0]) {
-		heap.Pop(&m.due)
+	if len(m.released)+len(m.dissolving) > 0 {
+		return m.now, true
 	}
 	_, e, ok := m.retained.Earliest()
 	switch {
@@ -89,57 +126,41 @@ func (m *Machine) NextDeadline() (int64, bool) {
 }
 
 // applyTick lets deadlines fall due: sessions and wills first, then retained
-// messages, ExpirePerTick entries at most. What is left is due at the next.
+// messages, then what ended sessions left behind: ExpirePerTick entries in
+// all. What is left is due at the next.
 func (m *Machine) applyTick(rec []byte, fx *Effects) error {
 	var t record.Tick
 	if err := t.Decode(rec); err != nil {
 		return err
 	}
-	for n := 0; n < ExpirePerTick; {
-		if len(m.due) == 0 || m.due[0].at > m.now {
-			return m.expireRetained(ExpirePerTick-n, fx)
-		}
-		d := heap.Pop(&m.due).(deadline)
-		if m.holds(d) { // only what counts in a loaded state counts here
-			m.fall(d, fx)
-			n++
-		}
+	left := ExpirePerTick
+	for left > 0 && len(m.due) > 0 && m.due[0].at <= m.now {
+		left -= m.fall(m.due[0], fx)
 	}
+	for ; left > 0; left-- {
+		name, e, ok := m.retained.Earliest()
+		if !ok || e.Deadline > m.now {
+			break
+		}
+		m.unretain([]byte(name))
+		fx.RetainedExpired = append(fx.RetainedExpired, name)
+	}
+	m.release(max(left, 0), fx)
 	return nil
 }
 
-// fall does what a deadline is there for.
-func (m *Machine) fall(d deadline, fx *Effects) {
+// fall does what a deadline is there for, and returns how much work it was.
+func (m *Machine) fall(d deadline, fx *Effects) int {
 	switch d.kind {
 	case dueSession:
-		m.end(m.sessions[d.id], EndExpired, fx)
+		s := m.sessions[d.id]
+		work := 1 + s.Subscriptions()
+		m.end(s, EndExpired, fx)
+		return work
 	case dueSessionWill:
 		m.willDue(m.sessions[d.id], fx)
 	case dueWill:
-		m.wills[d.id].due = true
-		m.changed.will(d.id)
-		fx.WillsDue = append(fx.WillsDue, d.id)
+		m.willFalls(m.wills[d.id], fx)
 	}
-}
-
-func (m *Machine) expireRetained(n int, fx *Effects) error {
-	for range n {
-		name, e, ok := m.retained.Earliest()
-		if !ok || e.Deadline > m.now {
-			return nil
-		}
-		m.unretain(name)
-		fx.RetainedExpired = append(fx.RetainedExpired, name)
-	}
-	return nil
-}
-
-// armed puts the deadlines of a loaded session back.
-func (m *Machine) armed(s *session.Session) {
-	if at, ends := s.ExpiresAt(); ends {
-		m.due.add(deadline{at, dueSession, s.ID})
-	}
-	if !s.Connected() && s.HasWill && s.WillAt != 0 {
-		m.due.add(deadline{s.WillAt, dueSessionWill, s.ID})
-	}
+	return 1
 }

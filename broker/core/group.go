@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/wind-c/comqtt/v3/session"
 	"github.com/wind-c/comqtt/v3/session/topic"
@@ -38,144 +37,150 @@ func keyOf(filter string) GroupKey {
 // member, or waiting for anyone.
 type group struct {
 	key     GroupKey
-	durable int // members with a durable session
-	pending []pending
+	name    string // the filter as members have it
+	durable int    // members with a durable session
+	pending pendingList
+	bytes   uint64          // of the pending messages
 	dirty   map[uint64]bool // message ids whose entry changed; true: the backend has one
 }
 
-// pending is a message of a group without a durable owner, at the place of
-// its id.
-type pending struct {
-	message uint64
-	epoch   record.Epoch // ephemeral connection that delivers it, 0 = waits
-	qos     uint8        // of the message
-	retain  bool         // RETAIN flag of the message
-}
-
-func (g *group) find(id uint64) (int, bool) {
-	return slices.BinarySearchFunc(g.pending, id, func(p pending, id uint64) int { return cmp.Compare(p.message, id) })
-}
-
-func (g *group) waiting() bool {
-	return slices.ContainsFunc(g.pending, func(p pending) bool { return p.epoch == 0 })
-}
-
 // mark notes that the stored entry of a message is out of date.
-func (g *group) mark(id uint64, stored bool) {
+func (m *Machine) mark(g *group, id uint64, stored bool) {
+	if len(g.dirty) == 0 {
+		m.changed.groups = append(m.changed.groups, g)
+	}
 	if g.dirty == nil {
 		g.dirty = make(map[uint64]bool)
 	}
-	if was, seen := g.dirty[id]; seen {
-		stored = was
+	if _, seen := g.dirty[id]; !seen {
+		g.dirty[id] = stored
+		m.changed.entries++
 	}
-	g.dirty[id] = stored
 }
 
-// add puts a message at its place by id, which is its old place when it
-// comes back.
-func (m *Machine) addPending(g *group, p pending) {
-	i, had := g.find(p.message)
-	if had {
-		return
+// pend makes a message pending in a group, at its place by id, which is its
+// old place when it comes back. It reports whether the group has room for it;
+// the reference is the caller's business.
+func (m *Machine) pend(g *group, p pending, fx *Effects) bool {
+	msg, _ := m.message(p.message)
+	if p.epoch == 0 && !m.makeRoom(g, &msg, fx) {
+		fx.Dropped = append(fx.Dropped, Drop{NoRef, p.message, DropQueueFull})
+		return false
 	}
-	g.pending = slices.Insert(g.pending, i, p)
-	g.mark(p.message, false)
-	m.changed.group(g)
+	g.pending.insert(p)
+	g.bytes += uint64(msg.size)
+	m.counts.Pending++
+	m.mark(g, p.message, false)
+	return true
 }
 
-func (m *Machine) removePending(g *group, i int) pending {
-	p := g.pending[i]
-	g.pending = slices.Delete(g.pending, i, i+1)
-	g.mark(p.message, true)
-	m.changed.group(g)
+// makeRoom applies the limits of a session's queue to what waits in a group.
+func (m *Machine) makeRoom(g *group, msg *message, fx *Effects) bool {
+	l := &m.limits
+	for n := 0; l.QueueMessages > 0 && uint64(g.pending.len) >= l.QueueMessages ||
+		l.QueueBytes > 0 && g.bytes+uint64(msg.size) > l.QueueBytes; n++ {
+		if !l.DropOldest || g.pending.idle == 0 || n == DropsPerPush || l.QueueBytes > 0 && uint64(msg.size) > l.QueueBytes {
+			return false
+		}
+		at := g.pending.oldestIdle()
+		fx.Dropped = append(fx.Dropped, Drop{NoRef, g.pending.at(at).message, DropQueueFull})
+		m.drop(g, at)
+	}
+	return true
+}
+
+// unpend takes a message out of a group. Its reference is passed on.
+func (m *Machine) unpend(g *group, at pendingAt) pending {
+	p := g.pending.remove(at)
+	msg, _ := m.message(p.message)
+	g.bytes -= uint64(msg.size)
+	m.counts.Pending--
+	m.mark(g, p.message, true)
 	return p
 }
 
+// drop takes a message out of a group and lets it go.
+func (m *Machine) drop(g *group, at pendingAt) message {
+	return m.unref(m.unpend(g, at).message)
+}
+
+// own gives a pending message to an ephemeral connection, or with epoch 0
+// takes it back.
+func (m *Machine) own(g *group, at pendingAt, epoch record.Epoch, qos uint8) {
+	g.pending.own(at, epoch, qos)
+	m.mark(g, g.pending.at(at).message, true)
+}
+
 // join counts a durable member in.
-func (m *Machine) join(key GroupKey, existed bool, fx *Effects) {
+func (m *Machine) join(filter string, existed bool, fx *Effects) {
+	key := keyOf(filter)
 	g := m.groups[key]
 	if g == nil {
-		g = &group{key: key}
+		if i, ok := m.findDissolving(key); ok { // just in time
+			g = m.dissolving[i]
+			m.dissolving = slices.Delete(m.dissolving, i, i+1)
+		} else {
+			g = &group{key: key, name: filter}
+		}
 		m.groups[key] = g
 	}
 	if !existed {
 		g.durable++
 	}
-	if g.waiting() {
-		fx.Waiting = append(fx.Waiting, key)
+	if g.pending.idle > 0 {
+		fx.wait(key)
 	}
 }
 
 // leave counts a durable member out. The last one takes the group's state
-// with it: what waits then goes to an ephemeral member or to nobody.
-func (m *Machine) leave(key GroupKey, fx *Effects) {
-	g := m.groups[key]
+// with it: what waits then goes to an ephemeral member or to nobody, a few
+// messages per record.
+func (m *Machine) leave(filter string) {
+	g := m.groups[keyOf(filter)]
 	g.durable--
 	if g.durable > 0 {
 		return
 	}
-	for len(g.pending) > 0 {
-		p := m.removePending(g, 0)
-		m.unref(p.message)
-		if p.epoch == 0 {
-			fx.Orphans = append(fx.Orphans, Owned{Group: key, Message: p.message, QoS: p.qos, Retain: p.retain})
-		}
+	delete(m.groups, g.key)
+	if g.pending.len > 0 {
+		m.addDissolving(g)
 	}
-	delete(m.groups, key)
 }
 
-// giveBack takes from a session what it owes to shared groups: on an
-// unsubscribe (filter set) what is queued for that group, at the session's
-// end (filter empty) also what is in flight, but for QoS 2 deliveries that
-// have started [MQTT-4.8.2-4, -5].
-func (m *Machine) giveBack(s *session.Session, filter string, fx *Effects) {
+// takeBack returns to a group what is queued for it in a session that
+// unsubscribed. What is in flight, and what is beyond GiveBackPerFilter, is
+// still delivered [MQTT-3.10.4-3].
+func (m *Machine) takeBack(s *session.Session, filter string, fx *Effects) {
 	if len(s.Out.GroupOf) == 0 {
 		return
 	}
-	keys := maps.Clone(s.Out.GroupOf)
-	s.Out.Extract(func(e *session.Entry[uint64]) bool {
-		switch {
-		case !e.Group || filter != "" && keys[e.Seq] != filter:
-			return false
-		case e.PID != 0:
-			return filter == "" && e.QoS == 1
-		}
-		return true
+	key := keyOf(filter)
+	s.Out.ExtractQueued(GiveBackPerFilter, func(e *session.Entry[uint64]) bool {
+		return e.Group && s.Out.GroupOf[e.Seq] == filter
 	}, func(e session.Entry[uint64]) {
-		key := keyOf(keys[e.Seq])
-		g := m.groups[key]
-		msg := m.messages[e.Msg]
+		msg, _ := m.message(e.Msg)
 		s.QueuedBytes -= uint64(msg.size)
-		if g == nil || g.durable == 0 {
-			m.unref(e.Msg)
-			return
-		}
-		m.addPending(g, pending{message: e.Msg, qos: e.QoS, retain: e.Retain})
-		if len(fx.Waiting) == 0 || fx.Waiting[len(fx.Waiting)-1] != key {
-			fx.Waiting = append(fx.Waiting, key)
-		}
+		m.counts.Queued--
+		m.changed.ended(&s.Out, e.Seq)
+		m.giveBack(key, e.Msg, fx)
 	})
 }
 
 // waitingFor lists the groups of a session that hold messages for anyone.
 func (m *Machine) waitingFor(s *session.Session, fx *Effects) {
-	for _, f := range s.Filters() {
-		if !strings.HasPrefix(f, "$share/") {
-			continue
-		}
-		if g := m.groups[keyOf(f)]; g != nil && g.waiting() {
-			fx.Waiting = append(fx.Waiting, g.key)
+	for _, f := range s.Shared() {
+		if g := m.groups[keyOf(f)]; g != nil && g.pending.idle > 0 {
+			fx.wait(g.key)
 		}
 	}
 }
 
-// deliverGroup gives a message to the member that the record chose. It
-// reports whether the message is now referred to.
-func (m *Machine) deliverGroup(id uint64, p *record.Publish, size uint32, tg *topic.Group, fx *Effects) bool {
+// deliverGroup gives the fresh message to the member that the record chose.
+func (m *Machine) deliverGroup(id uint64, p *record.Publish, tg *topic.Group, fx *Effects) {
 	g := m.groups[GroupKey{tg.Share, tg.Filter}]
 	if g == nil || p.QoS == 0 { // nothing durable: the broker picks freely
 		fx.Groups = append(fx.Groups, tg)
-		return false
+		return
 	}
 	var choice record.Choice
 	for i := range p.Choices {
@@ -184,36 +189,52 @@ func (m *Machine) deliverGroup(id uint64, p *record.Publish, size uint32, tg *to
 			break
 		}
 	}
-	entry := pending{message: id, qos: p.QoS, retain: p.Retain}
-	if choice.Session != 0 {
-		if owns, taken := m.give(g, choice.Session, &entry, size, fx); taken {
-			return owns
+	entry := pending{message: id}
+	switch {
+	case choice.Session != 0:
+		if owns, taken := m.give(g, choice.Session, id, fx); taken {
+			if owns {
+				m.ref(id)
+			}
+			return
 		}
-	} else if choice.Epoch != 0 {
-		entry.epoch = choice.Epoch
-		fx.Owned = append(fx.Owned, Owned{Group: g.key, Epoch: choice.Epoch, Message: id, QoS: p.QoS, Retain: p.Retain})
+	case choice.Epoch != 0:
+		entry.epoch, entry.qos = choice.Epoch, deliveryQoS(p.QoS, choice.QoS)
 	}
+	if !m.pend(g, entry, fx) {
+		return
+	}
+	m.ref(id)
 	if entry.epoch == 0 {
-		fx.Waiting = append(fx.Waiting, g.key)
+		fx.wait(g.key)
+		return
 	}
-	m.addPending(g, entry)
-	return true
+	fx.Owned = append(fx.Owned, Owned{Group: g.key, Epoch: entry.epoch, Message: id, QoS: p.QoS, Retain: p.Retain})
+}
+
+// deliveryQoS is the QoS that an ephemeral member gets a message with, as far
+// as the record says.
+func deliveryQoS(message, granted uint8) uint8 {
+	if granted == 0 {
+		return message
+	}
+	return min(message, granted)
 }
 
 // give hands a message to a durable member. taken says that the session is
 // (still) a member; owns that it refers to the message now.
-func (m *Machine) give(g *group, sid uint64, p *pending, size uint32, fx *Effects) (owns, taken bool) {
+func (m *Machine) give(g *group, sid, id uint64, fx *Effects) (owns, taken bool) {
 	s := m.sessions[sid]
 	if s == nil {
 		return false, false
 	}
-	filter := g.key.String()
-	sub, member := s.Subscription(filter)
+	sub, member := s.Subscription(g.name)
 	if !member {
 		return false, false
 	}
-	qos := min(p.qos, sub.Options.QoS())
-	retain := p.retain && sub.Options.RetainAsPublished()
+	msg, _ := m.message(id)
+	qos := min(msg.qos(), sub.Options.QoS()) // [MQTT-4.8.2-3]
+	retain := msg.retain() && sub.Options.RetainAsPublished()
 	m.scratch.ids = m.scratch.ids[:0]
 	if sub.ID != 0 {
 		m.scratch.ids = append(m.scratch.ids, sub.ID)
@@ -224,7 +245,7 @@ func (m *Machine) give(g *group, sid uint64, p *pending, size uint32, fx *Effect
 		}
 		return false, true
 	}
-	return m.push(s, p.message, size, qos, retain, m.scratch.ids, filter, fx), true
+	return m.push(s, id, msg.size, qos, retain, m.scratch.ids, g.name, fx), true
 }
 
 // applyDispatch gives a pending message to a member, or (Session and Epoch 0)
@@ -239,53 +260,59 @@ func (m *Machine) applyDispatch(rec []byte, fx *Effects) error {
 	if g == nil {
 		return nil
 	}
-	i, ok := g.find(d.Message)
+	at, ok := g.pending.find(d.Message)
 	if !ok {
 		return nil
 	}
-	p := &g.pending[i]
+	p := g.pending.at(at)
+	if d.Session == 0 && d.Epoch == 0 {
+		if p.epoch != 0 && (d.From == 0 || d.From == p.epoch) {
+			fx.Reply.Known = true
+			m.own(g, at, 0, 0)
+			fx.wait(g.key)
+		}
+		return nil
+	}
+	if p.epoch != 0 { // somebody has it
+		return nil
+	}
+	msg := m.messages[d.Message]
 	switch {
-	case d.Session == 0 && d.Epoch == 0:
-		p.epoch = 0
-		g.mark(d.Message, true)
-		m.changed.group(g)
-		fx.Waiting = append(fx.Waiting, g.key)
-	case p.epoch != 0: // somebody has it
+	case msg.expired(m.now): // [MQTT-3.3.2-5]
+		m.drop(g, at)
+		fx.Dropped = append(fx.Dropped, Drop{NoRef, d.Message, DropExpired})
 	case d.Session != 0:
-		msg := m.messages[d.Message]
-		owns, taken := m.give(g, d.Session, p, msg.size, fx)
+		owns, taken := m.give(g, d.Session, d.Message, fx)
 		if !taken {
-			fx.Waiting = append(fx.Waiting, g.key)
+			fx.wait(g.key)
 			return nil
 		}
 		fx.Reply.Known = true
-		m.removePending(g, i)
+		m.unpend(g, at)
 		if !owns {
 			m.unref(d.Message)
 		}
 	default:
 		fx.Reply.Known = true
-		p.epoch = d.Epoch
-		g.mark(d.Message, true)
-		m.changed.group(g)
-		fx.Owned = append(fx.Owned, Owned{Group: g.key, Epoch: d.Epoch, Message: d.Message, QoS: p.qos, Retain: p.retain})
+		m.own(g, at, d.Epoch, deliveryQoS(msg.qos(), d.QoS))
+		fx.Owned = append(fx.Owned, Owned{Group: g.key, Epoch: d.Epoch, Message: d.Message, QoS: msg.qos(), Retain: msg.retain()})
 	}
 	return nil
 }
 
-// ackGroup ends a message that an ephemeral member acknowledged.
+// ackGroup ends a message that an ephemeral member acknowledged, or refused
+// [MQTT-4.8.2-6].
 func (m *Machine) ackGroup(a *record.Ack, fx *Effects) {
 	g := m.groups[GroupKey{string(a.Share), string(a.Filter)}]
 	if g == nil {
 		return
 	}
-	i, ok := g.find(a.Message)
-	if !ok || g.pending[i].epoch != a.Epoch {
+	at, ok := g.pending.find(a.Message)
+	if !ok || a.Epoch == 0 || g.pending.at(at).epoch != a.Epoch {
 		return
 	}
 	fx.Reply.Known = true
-	m.removePending(g, i)
-	m.unref(a.Message)
+	m.drop(g, at)
 }
 
 // groupsAtStart takes messages back from the ephemeral connections that a
@@ -293,24 +320,32 @@ func (m *Machine) ackGroup(a *record.Ack, fx *Effects) {
 // session [MQTT-4.8.2-5].
 func (m *Machine) groupsAtStart() {
 	for _, g := range m.sortedGroups() {
-		for i := 0; i < len(g.pending); {
-			p := &g.pending[i]
-			if p.epoch != 0 && p.qos == 2 {
-				m.unref(m.removePending(g, i).message)
-				continue
+		var back, started []uint64
+		g.pending.each(func(_ pendingAt, p *pending) bool {
+			switch {
+			case p.epoch != 0 && p.qos == 2:
+				started = append(started, p.message)
+			case p.epoch != 0:
+				back = append(back, p.message)
 			}
-			if p.epoch != 0 {
-				p.epoch = 0
-				g.mark(p.message, true)
-				m.changed.group(g)
-			}
-			i++
+			return true
+		})
+		for _, id := range back {
+			at, _ := g.pending.find(id)
+			m.own(g, at, 0, 0)
+		}
+		for _, id := range started {
+			at, _ := g.pending.find(id)
+			m.drop(g, at)
 		}
 	}
 }
 
+// sortedGroups returns the groups in the order of their keys, those that
+// dissolve last.
 func (m *Machine) sortedGroups() []*group {
-	return slices.SortedFunc(maps.Values(m.groups), func(a, b *group) int { return a.key.compare(b.key) })
+	list := slices.SortedFunc(maps.Values(m.groups), func(a, b *group) int { return a.key.compare(b.key) })
+	return append(list, m.dissolving...)
 }
 
 // HasDurable reports whether a group has a durable member, so that a message
@@ -321,32 +356,32 @@ func (m *Machine) HasDurable(key GroupKey) bool { return m.groups[key] != nil }
 // oldest first.
 func (m *Machine) Waiting(key GroupKey, n int) []uint64 {
 	g := m.groups[key]
-	if g == nil {
+	if g == nil || n <= 0 {
 		return nil
 	}
-	var ids []uint64
-	for i := range g.pending {
-		if len(ids) == n {
-			break
+	ids := make([]uint64, 0, min(n, g.pending.idle))
+	g.pending.each(func(_ pendingAt, p *pending) bool {
+		if p.epoch == 0 {
+			ids = append(ids, p.message)
 		}
-		if g.pending[i].epoch == 0 {
-			ids = append(ids, g.pending[i].message)
-		}
-	}
+		return len(ids) < cap(ids)
+	})
 	return ids
 }
 
 // OwnedBy returns the messages that an ephemeral connection has of a group.
 func (m *Machine) OwnedBy(key GroupKey, epoch record.Epoch) []Owned {
 	g := m.groups[key]
-	if g == nil {
+	if g == nil || epoch == 0 {
 		return nil
 	}
 	var list []Owned
-	for _, p := range g.pending {
+	g.pending.each(func(_ pendingAt, p *pending) bool {
 		if p.epoch == epoch {
-			list = append(list, Owned{Group: key, Epoch: epoch, Message: p.message, QoS: p.qos, Retain: p.retain})
+			msg := m.messages[p.message]
+			list = append(list, Owned{Group: key, Epoch: epoch, Message: p.message, QoS: msg.qos(), Retain: msg.retain()})
 		}
-	}
+		return true
+	})
 	return list
 }

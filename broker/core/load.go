@@ -11,12 +11,13 @@ import (
 )
 
 // Scan calls fn for every entry of a table in key order, with the key as
-// Export and Collect gave it.
+// Export and Collect gave it. fn copies what it keeps.
 type Scan func(table byte, fn func(key, value []byte) error) error
 
 // Load builds the machine that Export or Collect wrote down after the record
 // applied, at log time now. It is equal to the one that wrote: the same
-// records make the same of both.
+// records make the same of both. Entries that no machine would have written
+// are ErrEntry.
 func Load(scan Scan, applied uint64, now int64) (*Machine, error) {
 	m := &loader{Machine: New(), tails: make(map[uint64]uint64)}
 	m.applied, m.now = applied, now
@@ -38,17 +39,8 @@ func Load(scan Scan, applied uint64, now int64) (*Machine, error) {
 			return nil, fmt.Errorf("core: load table %c: %w", t.table, err)
 		}
 	}
-	for _, s := range m.sorted() {
-		s.Out.Restored(m.tails[s.ID], s.Out.LastPID)
-		m.armed(s)
-	}
-	for _, s := range m.released {
-		s.Out.Restored(s.Out.Tail(), 0)
-	}
-	for id, msg := range m.messages {
-		if msg.refs == 0 {
-			return nil, fmt.Errorf("%w: nothing refers to message %d", ErrEntry, id)
-		}
+	if err := m.finish(); err != nil {
+		return nil, fmt.Errorf("core: load: %w", err)
 	}
 	return m.Machine, nil
 }
@@ -57,36 +49,81 @@ func Load(scan Scan, applied uint64, now int64) (*Machine, error) {
 type loader struct {
 	*Machine
 	tails map[uint64]uint64 // newest sequence number of each session
+
+	// Of the session whose queue is being loaded:
+	queue  *session.Session
+	queued bool // a queued entry was there: no more in-flight ones
+	used   [1 << 16 / 64]uint64
+	pids   []uint16 // the bits set in used
+	ids    []uint32
+}
+
+// finish does what can be done only when all entries are there.
+func (m *loader) finish() error {
+	for _, s := range m.sorted() {
+		if s.Out.Tail() > m.tails[s.ID] {
+			return fmt.Errorf("%w: session %d has an entry after its newest", ErrEntry, s.ID)
+		}
+		s.Out.Restored(m.tails[s.ID], s.Out.LastPID)
+		if s.Connected() {
+			m.counts.Connected++
+		} else {
+			m.arm(s)
+		}
+		m.counts.Queued += s.Out.Queued()
+		m.counts.Inflight += len(s.Out.Inflight())
+	}
+	for _, s := range m.released {
+		s.Out.Restored(s.Out.Tail(), 0)
+	}
+	for id, msg := range m.messages {
+		if msg.refs == 0 {
+			return fmt.Errorf("%w: nothing refers to message %d", ErrEntry, id)
+		}
+	}
+	if m.level == 0 && len(m.sessions)+len(m.messages)+len(m.wills) > 0 {
+		return fmt.Errorf("%w: state without a configuration", ErrEntry)
+	}
+	return nil
 }
 
 func (m *loader) loadConfig(_, value []byte) error {
 	e := openEntry(value)
-	if id := e.take(16); id != nil {
+	if id := e.take(16); len(id) == 16 {
 		m.genesis.StoreID = [16]byte(id)
 	}
-	m.level, m.boot, m.nextWill = uint32(e.num()), uint32(e.num()), e.num()
+	m.level, m.boot, m.nextWill = e.num32(), e.num32(), e.num()
 	if e.err == nil {
-		e.err = m.limits.Decode(e.b)
-		e.b = nil
+		if err := m.limits.Decode(e.b); err != nil {
+			e.fail(err.Error())
+		}
 	}
 	m.genesis.FeatureLevel, m.genesis.Limits = m.level, m.limits
-	if e.err == nil && m.level > FeatureLevel {
-		return fmt.Errorf("feature level %d is newer than this release's %d", m.level, FeatureLevel)
+	switch {
+	case e.err != nil:
+		return e.err
+	case m.level == 0 || m.level > FeatureLevel:
+		return levelError(m.level)
 	}
-	return e.end()
+	return nil
 }
 
 func (m *loader) loadMessage(key, value []byte) error {
-	id, _, err := splitID(key)
+	id, _, err := splitID(key, 0)
 	if err != nil {
 		return err
 	}
 	e := openEntry(value)
-	msg := message{size: uint32(e.num()), stored: true}
-	if crc := e.take(4); crc != nil {
+	f := e.flags(3 | messageRetain)
+	e.qos(f)
+	msg := message{flags: f | messageStored, size: e.num32()}
+	if crc := e.take(4); len(crc) == 4 {
 		msg.crc = binary.LittleEndian.Uint32(crc)
 	}
-	msg.deadline = int64(e.num())
+	msg.deadline = e.time()
+	if id == 0 || id > m.applied {
+		e.fail(fmt.Sprintf("message %d of no record", id))
+	}
 	m.messages[id] = msg
 	return e.end()
 }
@@ -103,20 +140,23 @@ func (m *loader) take(id uint64) (message, error) {
 }
 
 func (m *loader) loadSession(key, value []byte) error {
-	id, _, err := splitID(key)
+	id, _, err := splitID(key, 0)
 	if err != nil {
 		return err
 	}
 	e := openEntry(value)
-	flags := e.u8()
+	flags := e.flags(1)
 	s := &session.Session{ID: id, Version: e.u8(), ClientID: e.str(), User: e.str()}
-	s.Epoch, s.Expiry = record.Epoch(e.num()), uint32(e.num())
-	s.ReceiveMaximum, s.MaxPacket = uint16(e.num()), uint32(e.num())
-	s.Disconnected = int64(e.num())
-	m.tails[id], s.Out.LastPID = e.num(), uint16(e.num())
+	s.Epoch, s.Expiry = record.Epoch(e.num()), e.num32()
+	s.ReceiveMaximum, s.MaxPacket = e.num16(), e.num32()
+	s.Disconnected = e.time()
+	m.tails[id], s.Out.LastPID = e.num(), e.num16()
 	if s.HasWill = flags&1 != 0; s.HasWill {
-		s.WillAt = int64(e.num())
+		s.WillAt = e.time()
 		s.Will = e.will()
+	}
+	if m.byClient[s.ClientID] != nil {
+		e.fail(fmt.Sprintf("a second session of client %q", s.ClientID))
 	}
 	if err := e.end(); err != nil {
 		return err
@@ -127,13 +167,13 @@ func (m *loader) loadSession(key, value []byte) error {
 }
 
 func (m *loader) loadSubscription(key, value []byte) error {
-	id, name, err := splitID(key)
+	id, name, err := splitID(key, -1)
 	if err != nil {
 		return err
 	}
 	s := m.sessions[id]
-	if s == nil {
-		return fmt.Errorf("%w: subscription of session %d, which does not exist", ErrEntry, id)
+	if s == nil || len(name) == 0 {
+		return fmt.Errorf("%w: subscription to %q of session %d", ErrEntry, name, id)
 	}
 	sub, err := decodeSubscription(value)
 	if err != nil {
@@ -142,17 +182,21 @@ func (m *loader) loadSubscription(key, value []byte) error {
 	filter := string(name)
 	s.RestoreSubscription(filter, sub)
 	m.index.Subscribe(filter, topic.Sub{Ref: s.Ref, ID: sub.ID, Opts: sub.Options})
-	if k := keyOf(filter); k.Share != "" {
+	m.counts.Subscriptions++
+	if _, _, shared := topic.SplitShare(filter); shared {
 		var fx Effects
-		m.join(k, false, &fx)
+		m.join(filter, false, &fx)
 	}
 	return nil
 }
 
 func (m *loader) loadReceived(key, value []byte) error {
-	id, pid, err := splitID(key)
+	id, pid, err := splitID(key, 2)
+	if err != nil {
+		return err
+	}
 	s := m.sessions[id]
-	if err != nil || s == nil || len(pid) != 2 {
+	if s == nil {
 		return fmt.Errorf("%w: received identifier of session %d", ErrEntry, id)
 	}
 	s.RestoreReceived(binary.BigEndian.Uint16(pid))
@@ -161,56 +205,69 @@ func (m *loader) loadReceived(key, value []byte) error {
 }
 
 func (m *loader) loadQueueEntry(key, value []byte) error {
-	id, rest, err := splitID(key)
-	if err != nil || len(rest) != 8 {
-		return fmt.Errorf("%w: queue key of session %d", ErrEntry, id)
-	}
-	s := m.sessions[id]
-	if s == nil { // the session ended; its messages are still being let go
-		if n := len(m.released); n > 0 && m.released[n-1].ID == id {
-			s = m.released[n-1]
-		} else {
-			s = &session.Session{ID: id}
-			m.released = append(m.released, s)
-		}
-	}
-	e := openEntry(value)
-	flags := e.u8()
-	q := session.Entry[uint64]{Seq: binary.BigEndian.Uint64(rest), QoS: flags & 3, Retain: flags&entryRetain != 0}
-	if flags&entryReleased != 0 {
-		q.Phase = session.PhaseRelease
-	}
-	q.Msg, q.PID = e.num(), uint16(e.num())
-	ids := make([]uint32, 0, 1)
-	for n := e.num(); n > 0 && e.err == nil; n-- {
-		ids = append(ids, uint32(e.num()))
-	}
-	group := ""
-	if flags&entryGroup != 0 {
-		group = e.str()
-	}
-	if err := e.end(); err != nil {
+	id, rest, err := splitID(key, 8)
+	if err != nil {
 		return err
+	}
+	if m.queue == nil || m.queue.ID != id {
+		m.startQueue(id)
+	}
+	s := m.queue
+	q, err := decodeQueueEntry(value, m.ids)
+	if err != nil {
+		return err
+	}
+	q.Seq, m.ids = binary.BigEndian.Uint64(rest), q.ids
+	switch {
+	case q.Seq <= s.Out.Tail():
+		return fmt.Errorf("%w: entry %d of session %d out of order", ErrEntry, q.Seq, id)
+	case q.PID == 0:
+		m.queued = true
+	case m.queued || m.used[q.PID/64]>>(q.PID%64)&1 != 0:
+		return fmt.Errorf("%w: identifier %d of session %d after the window or twice", ErrEntry, q.PID, id)
+	default:
+		m.used[q.PID/64] |= 1 << (q.PID % 64)
+		m.pids = append(m.pids, q.PID)
 	}
 	msg, err := m.take(q.Msg)
 	if err != nil {
 		return err
 	}
-	s.QueuedBytes += uint64(msg.size)
-	s.Out.Restore(q, ids, group)
+	if q.PID == 0 {
+		s.QueuedBytes += uint64(msg.size)
+	}
+	s.Out.Restore(q.Entry, q.ids, q.group)
 	return nil
+}
+
+// startQueue turns to the entries of another session. One that does not exist
+// has ended; its messages are still being let go.
+func (m *loader) startQueue(id uint64) {
+	m.queue, m.queued = m.sessions[id], false
+	if m.queue == nil {
+		m.queue = &session.Session{ID: id}
+		m.released = append(m.released, m.queue)
+	}
+	for _, pid := range m.pids {
+		m.used[pid/64] = 0
+	}
+	m.pids = m.pids[:0]
 }
 
 func (m *loader) loadRetained(key, value []byte) error {
 	e := openEntry(value)
-	r := retain.Entry{QoS: e.u8(), Message: e.num(), Time: int64(e.num()), Deadline: int64(e.num()), Bytes: int(e.num())}
+	r := retain.Entry{QoS: e.qos(e.flags(3)), Message: e.num(), Time: e.time(), Deadline: e.time(), Bytes: int(e.num32())}
 	if err := e.end(); err != nil {
 		return err
 	}
-	if _, err := m.take(r.Message); err != nil {
+	msg, err := m.take(r.Message)
+	if err != nil {
 		return err
 	}
-	m.retained.Set(string(key), r)
+	if r.Bytes != int(msg.size) || r.Deadline != msg.deadline || len(key) == 0 {
+		return fmt.Errorf("%w: retained message of %q differs from message %d", ErrEntry, key, r.Message)
+	}
+	m.retained.SetBytes(key, r)
 	return nil
 }
 
@@ -220,40 +277,50 @@ func (m *loader) loadPending(key, value []byte) error {
 		return err
 	}
 	g := m.groups[k]
-	if g == nil {
-		return fmt.Errorf("%w: message of group %s, which has no durable member", ErrEntry, k)
+	if g == nil { // it ended; its messages are still being let go
+		i, ok := m.findDissolving(k)
+		if !ok {
+			m.addDissolving(&group{key: k, name: k.String()})
+		}
+		g = m.dissolving[i]
 	}
 	e := openEntry(value)
-	flags := e.u8()
-	p := pending{message: id, qos: flags & 3, retain: flags&entryRetain != 0, epoch: record.Epoch(e.num())}
+	p := pending{message: id, qos: e.qos(e.flags(3)), epoch: record.Epoch(e.num())}
+	if p.epoch == 0 && p.qos != 0 {
+		e.fail("QoS of no delivery")
+	}
 	if err := e.end(); err != nil {
 		return err
 	}
-	if _, err := m.take(id); err != nil {
+	msg, err := m.take(id)
+	if err != nil {
 		return err
 	}
-	g.pending = append(g.pending, p)
+	if _, had := g.pending.find(id); had {
+		return fmt.Errorf("%w: message %d twice in group %s", ErrEntry, id, k)
+	}
+	g.pending.insert(p)
+	g.bytes += uint64(msg.size)
+	m.counts.Pending++
 	return nil
 }
 
 func (m *loader) loadWill(key, value []byte) error {
-	id, _, err := splitID(key)
+	id, _, err := splitID(key, 0)
 	if err != nil {
 		return err
 	}
 	e := openEntry(value)
-	w := &will{id: id, due: e.u8()&1 != 0}
+	w := &will{id: id, due: e.flags(1)&1 != 0}
 	w.epoch, w.clientID, w.user = record.Epoch(e.num()), e.str(), e.str()
-	w.at, w.will = int64(e.num()), e.will()
+	w.at, w.will = e.time(), e.will()
+	_, had := m.byEpoch[w.epoch]
+	if had || w.due && w.epoch != 0 || id == 0 || id >= m.nextWill {
+		e.fail(fmt.Sprintf("will %d of connection %d", id, w.epoch))
+	}
 	if err := e.end(); err != nil {
 		return err
 	}
-	m.wills[id] = w
-	switch {
-	case w.epoch != 0:
-		m.byEpoch[w.epoch] = id
-	case !w.due:
-		m.due.add(deadline{w.at, dueWill, id})
-	}
+	m.putWill(w)
 	return nil
 }

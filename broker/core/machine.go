@@ -3,7 +3,6 @@ package core
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/wind-c/comqtt/v3/retain"
 	"github.com/wind-c/comqtt/v3/session"
@@ -16,8 +15,11 @@ const FeatureLevel = 1
 
 // Bounds of the work that one record may do beyond its own.
 const (
-	ExpirePerTick    = 1000 // sessions, wills and retained messages that one Tick expires
-	ReleasePerRecord = 64   // messages of ended sessions let go per record
+	ExpirePerTick     = 1000 // sessions (with their subscriptions), wills and retained messages that one Tick expires
+	ReleasePerRecord  = 64   // messages that ended sessions and groups leave behind, dealt with per record
+	GiveBackPerFilter = 1000 // queued messages that an UNSUBSCRIBE gives back to a shared group; the rest is still delivered
+	DropsPerPush      = 64   // messages that make room for one in a full queue that drops the oldest
+	DropsPerFill      = 1000 // expired messages dropped from one queue per record
 )
 
 // ErrGap reports a record whose index does not follow the last applied one.
@@ -40,13 +42,19 @@ type Machine struct {
 	byClient map[string]*session.Session
 	retained *retain.Store
 	messages map[uint64]message
-	groups   map[GroupKey]*group
+	groups   map[GroupKey]*group // those with a durable member
 	wills    map[uint64]*will
 	nextWill uint64
-	byEpoch  map[record.Epoch]uint64 // will ids of connected ephemeral clients
-	due      deadlines
-	released []*session.Session // ended, with messages still to let go; by id
+	byEpoch  map[record.Epoch]uint64 // wills of connected ephemeral clients
+	waiting  map[string][]uint64     // by client identifier: wills that its return cancels
+	due      []deadline              // heap
 
+	// What ended and has messages still to let go.
+	released   []*session.Session // by id
+	dissolving []*group           // without a durable member, by key
+
+	fresh   fresh
+	counts  Counts // but for what the length of a map says
 	changed changes
 	scratch scratch
 }
@@ -56,24 +64,15 @@ type slot struct {
 	session *session.Session // nil for an ephemeral client
 	epoch   record.Epoch     // of an ephemeral client
 	used    bool
+	due     [2]int32 // places in the heap of deadlines, by kind; 0 = none
 }
-
-// message is what the machine knows of a stored message. Its body is in the
-// log or a backend, under the same id.
-type message struct {
-	refs     uint32
-	size     uint32 // bytes of the stored form
-	crc      uint32 // CRC-32C of the stored form
-	stored   bool   // the backend has it
-	deadline int64  // log time of its expiry, unix ms; 0 = never
-}
-
-func (m *message) expired(now int64) bool { return m.deadline != 0 && now >= m.deadline }
 
 // scratch is reused from record to record so that the hot kinds allocate
 // nothing.
 type scratch struct {
 	matches     topic.Matches
+	first, next []int32     // see deliverSeveral
+	subs        []topic.Sub // see deliverSeveral
 	publish     record.Publish
 	ack         record.Ack
 	subscribe   record.Subscribe
@@ -94,6 +93,7 @@ func New() *Machine {
 		wills:    make(map[uint64]*will),
 		nextWill: 1,
 		byEpoch:  make(map[record.Epoch]uint64),
+		waiting:  make(map[string][]uint64),
 	}
 }
 
@@ -105,6 +105,9 @@ func (m *Machine) Now() int64 { return m.now }
 
 // Boot returns the number of the last ServerStart.
 func (m *Machine) Boot() uint32 { return m.boot }
+
+// Level returns the feature level in force, 0 before the Genesis.
+func (m *Machine) Level() uint32 { return m.level }
 
 // StoreID returns the store id of the Genesis record.
 func (m *Machine) StoreID() [16]byte { return m.genesis.StoreID }
@@ -122,22 +125,22 @@ func (m *Machine) Session(ref uint32) *session.Session { return m.slots[ref].ses
 // is none.
 func (m *Machine) SessionOf(clientID string) *session.Session { return m.byClient[clientID] }
 
-// Counts are sizes of the state.
+// Counts are sizes of the state. Messages counts each message once, Queued
+// and Inflight once for each session it waits for.
 type Counts struct {
 	Sessions, Connected, Subscriptions, Retained, Messages, Queued, Inflight int
+	// Pending messages belong to no member of a shared group yet, or to one
+	// without a durable session.
+	Pending int
+	Wills   int // outside a session: due, or of ephemeral clients
+	Ending  int // sessions that ended and have messages still to let go
 }
 
-// Counts walks the sessions and returns the sizes of the state.
+// Counts returns the sizes of the state, without walking it.
 func (m *Machine) Counts() Counts {
-	c := Counts{Sessions: len(m.sessions), Retained: m.retained.Len(), Messages: len(m.messages)}
-	for _, s := range m.sessions {
-		if s.Connected() {
-			c.Connected++
-		}
-		c.Subscriptions += s.Subscriptions()
-		c.Queued += s.Out.Queued()
-		c.Inflight += len(s.Out.Inflight())
-	}
+	c := m.counts
+	c.Sessions, c.Retained, c.Messages = len(m.sessions), m.retained.Len(), len(m.messages)
+	c.Wills, c.Ending = len(m.wills), len(m.released)
 	return c
 }
 
@@ -169,14 +172,14 @@ func (m *Machine) Apply(index uint64, now int64, rec []byte, fx *Effects) error 
 		return fmt.Errorf("core: apply record %d (%s): %w", index, kind, err)
 	}
 	m.applied = index
-	if len(m.released) > 0 {
-		m.release(ReleasePerRecord)
+	if len(m.released)+len(m.dissolving) > 0 {
+		m.release(ReleasePerRecord, fx)
 	}
 	return nil
 }
 
 func (m *Machine) apply(index uint64, kind record.Kind, rec []byte, fx *Effects) error {
-	if m.level == 0 && kind != record.KindGenesis {
+	if m.level == 0 && kind != record.KindGenesis && record.Known(kind) {
 		return errors.New("the first record of a store must be a genesis")
 	}
 	switch kind {
@@ -205,7 +208,7 @@ func (m *Machine) apply(index uint64, kind record.Kind, rec []byte, fx *Effects)
 	case record.KindSessionRemove:
 		return m.applySessionRemove(rec, fx)
 	case record.KindRetainClear:
-		return m.applyRetainClear(rec)
+		return m.applyRetainClear(rec, fx)
 	}
 	return m.applyServer(kind, rec, fx)
 }
@@ -222,7 +225,7 @@ func (m *Machine) applyServer(kind record.Kind, rec []byte, fx *Effects) error {
 		}
 		m.limits, m.changed.config = c.Limits, true
 	case record.KindServerStart:
-		return m.applyServerStart(rec)
+		return m.applyServerStart(rec, fx)
 	case record.KindStateHash:
 		var h record.StateHash
 		return h.Decode(rec) // a claim about the state, not a change of it
@@ -232,9 +235,9 @@ func (m *Machine) applyServer(kind record.Kind, rec []byte, fx *Effects) error {
 			return err
 		}
 		if u.Level > FeatureLevel {
-			return fmt.Errorf("feature level %d is newer than this release's %d", u.Level, FeatureLevel)
+			return levelError(u.Level)
 		}
-		m.level, m.changed.config = u.Level, true
+		m.level, m.changed.config = max(m.level, u.Level), true
 	default:
 		return &record.UnknownError{Kind: kind, Version: version(rec)}
 	}
@@ -248,6 +251,13 @@ func version(rec []byte) uint8 {
 	return rec[1]
 }
 
+func levelError(level uint32) error {
+	if level == 0 {
+		return errors.New("feature level 0")
+	}
+	return fmt.Errorf("feature level %d is newer than this release's %d", level, FeatureLevel)
+}
+
 func (m *Machine) applyGenesis(rec []byte) error {
 	var g record.Genesis
 	if err := g.Decode(rec); err != nil {
@@ -257,85 +267,8 @@ func (m *Machine) applyGenesis(rec []byte) error {
 		return errors.New("a second genesis")
 	}
 	if g.FeatureLevel == 0 || g.FeatureLevel > FeatureLevel {
-		return fmt.Errorf("feature level %d is newer than this release's %d", g.FeatureLevel, FeatureLevel)
+		return levelError(g.FeatureLevel)
 	}
 	m.genesis, m.limits, m.level, m.changed.config = g, g.Limits, g.FeatureLevel, true
 	return nil
-}
-
-// attach gives a client a slot.
-func (m *Machine) attach(s slot) uint32 {
-	s.used = true
-	if n := len(m.free); n > 0 {
-		ref := m.free[n-1]
-		m.free = m.free[:n-1]
-		m.slots[ref] = s
-		return ref
-	}
-	m.slots = append(m.slots, s)
-	return uint32(len(m.slots) - 1)
-}
-
-func (m *Machine) detach(ref uint32) {
-	m.slots[ref] = slot{}
-	m.free = append(m.free, ref)
-}
-
-// hold stores a message with no reference yet.
-func (m *Machine) hold(id uint64, msg message) {
-	m.messages[id] = msg
-	m.changed.messages = append(m.changed.messages, id)
-}
-
-// ref adds n references to a message.
-func (m *Machine) ref(id uint64, n uint32) {
-	msg := m.messages[id]
-	msg.refs += n
-	m.messages[id] = msg
-}
-
-// unref takes one reference from a message and forgets it with the last.
-func (m *Machine) unref(id uint64) message {
-	msg, ok := m.messages[id]
-	if !ok || msg.refs == 0 {
-		panic(fmt.Sprintf("core: reference count of message %d below zero after record %d", id, m.applied))
-	}
-	msg.refs--
-	if msg.refs > 0 {
-		m.messages[id] = msg
-		return msg
-	}
-	delete(m.messages, id)
-	if msg.stored {
-		m.changed.gone = append(m.changed.gone, id)
-	}
-	return msg
-}
-
-// Message returns size in bytes, expiry (log time ms, 0 = never) and whether
-// the machine still refers to a message.
-func (m *Machine) Message(id uint64) (size uint32, deadline int64, ok bool) {
-	msg, ok := m.messages[id]
-	return msg.size, msg.deadline, ok
-}
-
-// release lets go up to n messages of ended sessions, oldest session first.
-func (m *Machine) release(n int) {
-	for n > 0 && len(m.released) > 0 {
-		s := m.released[0]
-		m.touch(s)
-		for ; n > 0; n-- {
-			if fl := s.Out.Inflight(); len(fl) > 0 {
-				e, _ := s.Out.Remove(fl[0].PID)
-				m.unref(e.Msg)
-			} else if s.Out.Queued() > 0 {
-				m.unref(s.Out.DropHead().Msg)
-			} else {
-				break
-			}
-		}
-		if len(s.Out.Inflight()) == 0 && s.Out.Queued() == 0 {
-			m.released = slices.Delete(m.released, 0, 1)
-		}
-	}
 }

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"cmp"
 	"errors"
 	"hash/crc32"
 	"slices"
@@ -21,8 +20,23 @@ func (m *Machine) applyPublish(index uint64, rec []byte, fx *Effects) error {
 	if err := p.Decode(rec); err != nil {
 		return err
 	}
-	fx.Reply.PacketID = p.PacketID
-	if p.Session != 0 {
+	fx.Reply.PacketID, fx.Reply.QoS = p.PacketID, p.QoS
+	origin := p.Session
+	switch {
+	case p.WillOf != 0:
+		w := m.wills[p.WillOf]
+		if w == nil || !w.due { // published already: once, whatever happens
+			fx.Reply.Stale = true
+			return nil
+		}
+		if s := m.byClient[w.clientID]; s != nil {
+			origin = s.ID
+		}
+		m.removeWill(w)
+		if len(p.Message) == 0 {
+			return nil // the broker decided against it
+		}
+	case p.Session != 0:
 		s := m.current(p.Session, p.Epoch)
 		if s == nil {
 			fx.Reply.Stale = true
@@ -36,12 +50,6 @@ func (m *Machine) applyPublish(index uint64, rec []byte, fx *Effects) error {
 			m.touch(s)
 		}
 	}
-	if p.WillOf != 0 {
-		m.removeWill(p.WillOf)
-		if len(p.Message) == 0 {
-			return nil // the broker decided against it
-		}
-	}
 	msg, err := packets.ParseMessage(p.Message)
 	if err != nil {
 		return err
@@ -49,57 +57,82 @@ func (m *Machine) applyPublish(index uint64, rec []byte, fx *Effects) error {
 	if len(msg.Topic) == 0 {
 		return errors.New("message without a topic")
 	}
-	m.deliver(index, p, &msg, fx)
+	m.deliver(index, origin, p, &msg, fx)
 	return nil
 }
 
 // deliver finds the subscribers of a message and keeps it for those with
-// durable state.
-func (m *Machine) deliver(id uint64, p *record.Publish, msg *packets.Message, fx *Effects) {
-	size := uint32(len(p.Message))
-	var at int64
+// durable state. origin is the publisher's session, 0 for none.
+func (m *Machine) deliver(id, origin uint64, p *record.Publish, msg *packets.Message, fx *Effects) {
+	m.fresh = fresh{id: id, msg: message{size: uint32(len(p.Message)), flags: p.QoS}}
+	if p.Retain {
+		m.fresh.msg.flags |= messageRetain
+	}
 	if p.HasExpiry {
-		at = m.now + int64(p.Expiry)*1000
+		m.fresh.msg.deadline = m.now + int64(p.Expiry)*1000
 	}
 	matches := &m.scratch.matches
 	m.index.Match(msg.Topic, matches)
 	fx.Reply.Matched = len(matches.Subs) + len(matches.Groups)
-	var refs uint32
-	if matches.Filters > 1 { // one client may have matched twice
-		slices.SortStableFunc(matches.Subs, func(a, b topic.Sub) int { return cmp.Compare(a.Ref, b.Ref) })
-	}
-	for subs := matches.Subs; len(subs) > 0; {
-		n := 1
-		for n < len(subs) && subs[n].Ref == subs[0].Ref {
-			n++
+	if subs := matches.Subs; matches.Filters <= 1 || len(subs) == 1 {
+		for i := range subs {
+			m.deliverTo(origin, p, subs[i:i+1], fx)
 		}
-		if m.deliverTo(id, p, size, subs[:n], fx) {
-			refs++
-		}
-		subs = subs[n:]
+	} else { // one client may have matched more than once
+		m.deliverSeveral(origin, p, subs, fx)
 	}
 	for _, g := range matches.Groups {
-		if m.deliverGroup(id, p, size, g, fx) {
-			refs++
-		}
+		m.deliverGroup(id, p, g, fx)
 	}
 	if p.Retain {
-		refs += m.retain(id, p, msg, at)
+		m.retain(id, p, msg)
 	}
-	if refs > 0 {
-		m.hold(id, message{refs: refs, size: size, crc: crc32.Checksum(p.Message, castagnoli), deadline: at})
+	if m.fresh.msg.refs > 0 {
+		m.fresh.msg.crc = crc32.Checksum(p.Message, castagnoli)
+	}
+	m.hold()
+}
+
+// deliverSeveral delivers to clients of which some may have several matching
+// subscriptions. It links those of one client by their places, from 1: first
+// holds that of a client's first, next that of the same client's next.
+func (m *Machine) deliverSeveral(origin uint64, p *record.Publish, subs []topic.Sub, fx *Effects) {
+	sc := &m.scratch
+	if n := len(m.slots) - len(sc.first); n > 0 {
+		sc.first = append(sc.first, make([]int32, n)...)
+	}
+	sc.next = slices.Grow(sc.next[:0], len(subs))[:len(subs)]
+	for i := len(subs) - 1; i >= 0; i-- {
+		ref := subs[i].Ref
+		sc.next[i], sc.first[ref] = sc.first[ref], int32(i+1)
+	}
+	for i := range subs {
+		ref := subs[i].Ref
+		if sc.first[ref] == 0 { // the client has had it
+			continue
+		}
+		sc.first[ref] = 0
+		if sc.next[i] == 0 {
+			m.deliverTo(origin, p, subs[i:i+1], fx)
+			continue
+		}
+		sc.subs = sc.subs[:0]
+		for at := int32(i + 1); at != 0; at = sc.next[at-1] {
+			sc.subs = append(sc.subs, subs[at-1])
+		}
+		m.deliverTo(origin, p, sc.subs, fx)
 	}
 }
 
-// deliverTo delivers a message to one client, whose matching subscriptions
-// are subs: once, with the highest QoS granted and all their identifiers
-// [MQTT-3.3.4-2 to -4]. It reports whether the message is now referred to.
-func (m *Machine) deliverTo(id uint64, p *record.Publish, size uint32, subs []topic.Sub, fx *Effects) bool {
+// deliverTo delivers the fresh message to one client, whose matching
+// subscriptions are subs: once, with the highest QoS granted and all their
+// identifiers [MQTT-3.3.4-2 to -4].
+func (m *Machine) deliverTo(origin uint64, p *record.Publish, subs []topic.Sub, fx *Effects) {
 	sl := &m.slots[subs[0].Ref]
 	s := sl.session
 	var own bool
 	if s != nil {
-		own = p.Session == s.ID
+		own = origin == s.ID
 	} else {
 		own = p.Epoch == sl.epoch
 	}
@@ -118,51 +151,57 @@ func (m *Machine) deliverTo(id uint64, p *record.Publish, size uint32, subs []to
 			ids = append(ids, subs[i].ID)
 		}
 	}
-	if len(ids) > 1 { // the index may list them in another order after a restart
-		slices.Sort(ids)
-	}
 	m.scratch.ids = ids
 	switch {
 	case !any:
-		return false
+		return
 	case s == nil || qos == 0 && s.Connected():
 		fx.direct(subs[0].Ref, qos, retain, ids)
-		return false
+		return
 	case qos == 0:
-		return false // QoS 0 is not kept for absent clients
+		return // QoS 0 is not kept for absent clients
 	}
-	return m.push(s, id, size, qos, retain, ids, "", fx)
+	if len(ids) > 1 {
+		slices.Sort(ids) // whatever order the index has them in
+	}
+	if m.push(s, m.fresh.id, m.fresh.msg.size, qos, retain, ids, "", fx) {
+		m.fresh.msg.refs++
+	}
 }
 
-func (fx *Effects) direct(ref uint32, qos uint8, retain bool, ids []uint32) {
-	d := Direct{Ref: ref, QoS: qos, Retain: retain, subIDs: uint32(len(fx.SubIDs)), nSubs: uint32(len(ids))}
-	fx.SubIDs = append(fx.SubIDs, ids...)
-	fx.Direct = append(fx.Direct, d)
-}
-
-// push queues a message for a session and gives it an identifier when the
-// window has room. It reports whether the session now refers to the message.
+// push gives a message to a session: at once with an identifier when the
+// window has room, else into its queue. It reports whether the session now
+// refers to the message; counting that is the caller's business.
 func (m *Machine) push(s *session.Session, id uint64, size uint32, qos byte, retain bool, ids []uint32, group string, fx *Effects) bool {
-	queued := s.Out.Queued()
-	if l := &m.limits; queued > 0 || !s.Connected() {
-		full := func() bool {
-			return l.QueueMessages > 0 && uint64(s.Out.Queued()) >= l.QueueMessages ||
-				l.QueueBytes > 0 && s.QueuedBytes+uint64(size) > l.QueueBytes
-		}
-		for l.DropOldest && full() && s.Out.Queued() > 0 {
-			m.dropHead(s, DropQueueFull, fx)
-		}
-		if full() {
+	e := session.Entry[uint64]{Msg: id, QoS: qos, Retain: retain}
+	if s.Connected() && s.Out.Queued() == 0 && len(s.Out.Inflight()) < s.Window(m.limits.MaxInflight) {
+		s.Out.Deliver(e, ids, group)
+		m.counts.Inflight++
+		fx.touch(s.Ref)
+	} else {
+		if !m.makeQueueRoom(s, size, fx) {
 			fx.Dropped = append(fx.Dropped, Drop{s.Ref, id, DropQueueFull})
 			return false
 		}
+		s.Out.Push(e, ids, group)
+		s.QueuedBytes += uint64(size)
+		m.counts.Queued++
 	}
+	m.changed.entries++
 	m.touch(s)
-	s.Out.Push(session.Entry[uint64]{Msg: id, QoS: qos, Retain: retain}, ids, group)
-	s.QueuedBytes += uint64(size)
-	if queued == 0 && s.Connected() && len(s.Out.Inflight()) < s.Window(m.limits.MaxInflight) {
-		s.Out.Assign()
-		fx.Touched = append(fx.Touched, s.Ref)
+	return true
+}
+
+// makeQueueRoom applies the limits of a session's queue. A queue that drops
+// its oldest messages does so as far as it helps.
+func (m *Machine) makeQueueRoom(s *session.Session, size uint32, fx *Effects) bool {
+	l := &m.limits
+	for n := 0; l.QueueMessages > 0 && uint64(s.Out.Queued()) >= l.QueueMessages ||
+		l.QueueBytes > 0 && s.QueuedBytes+uint64(size) > l.QueueBytes; n++ {
+		if !l.DropOldest || s.Out.Queued() == 0 || n == DropsPerPush || l.QueueBytes > 0 && uint64(size) > l.QueueBytes {
+			return false
+		}
+		m.dropHead(s, DropQueueFull, fx)
 	}
 	return true
 }
@@ -172,47 +211,66 @@ func (m *Machine) dropHead(s *session.Session, why DropReason, fx *Effects) {
 	e := s.Out.DropHead()
 	msg := m.unref(e.Msg)
 	s.QueuedBytes -= uint64(msg.size)
+	m.counts.Queued--
+	m.changed.ended(&s.Out, e.Seq)
 	m.touch(s)
 	fx.Dropped = append(fx.Dropped, Drop{s.Ref, e.Msg, why})
 }
 
 // fill gives identifiers to queued messages while the window of a connected
-// session has room. Expired ones are dropped here, before their hand-over.
+// session has room. Expired ones are dropped here, before their hand-over; if
+// there are very many, those left get an identifier all the same, and the
+// broker drops them before it sends them, by an Ack that leads here again.
 func (m *Machine) fill(s *session.Session, fx *Effects) {
-	if !s.Connected() || s.Out.Queued() == 0 {
+	if s.Out.Queued() == 0 || !s.Connected() {
 		return
 	}
 	window := s.Window(m.limits.MaxInflight)
-	assigned := false
-	for s.Out.Queued() > 0 && len(s.Out.Inflight()) < window {
+	if len(s.Out.Inflight()) >= window {
+		return
+	}
+	m.touch(s)
+	for dropped := 0; s.Out.Queued() > 0 && len(s.Out.Inflight()) < window; {
 		head, _ := s.Out.Head()
-		if msg := m.messages[head.Msg]; msg.expired(m.now) { // [MQTT-3.3.2-5]
+		msg := m.messages[head.Msg]
+		if msg.expired(m.now) && dropped < DropsPerFill { // [MQTT-3.3.2-5]
 			m.dropHead(s, DropExpired, fx)
+			dropped++
 			continue
 		}
 		s.Out.Assign()
-		assigned = true
-	}
-	if assigned {
-		m.touch(s)
-		fx.Touched = append(fx.Touched, s.Ref)
+		s.QueuedBytes -= uint64(msg.size)
+		m.counts.Queued--
+		m.counts.Inflight++
+		m.changed.assigned(&s.Out, head.Seq)
+		fx.touch(s.Ref)
 	}
 }
 
-// retain replaces or clears the retained message of a topic and returns the
-// references it takes (MQTT 5 section 3.3.1.3).
-func (m *Machine) retain(id uint64, p *record.Publish, msg *packets.Message, deadline int64) uint32 {
-	name := string(msg.Topic)
+// retain replaces or clears the retained message of a topic (MQTT 5 section
+// 3.3.1.3).
+func (m *Machine) retain(id uint64, p *record.Publish, msg *packets.Message) {
 	if len(msg.Payload) == 0 { // [MQTT-3.3.1-6, -7]
-		m.unretain(name)
-		return 0
+		m.unretain(msg.Topic)
+		return
 	}
-	old, had := m.retained.Set(name, retain.Entry{
-		Message: id, QoS: p.QoS, Time: m.now, Deadline: deadline, Bytes: len(p.Message),
+	old, had := m.retained.SetBytes(msg.Topic, retain.Entry{
+		Message: id, QoS: p.QoS, Time: m.now, Deadline: m.fresh.msg.deadline, Bytes: len(p.Message),
 	})
 	if had {
 		m.unref(old.Message)
 	}
-	m.changed.retain(name)
-	return 1
+	m.fresh.msg.refs++
+	m.changed.retain(msg.Topic)
+}
+
+// unretain removes the retained message of a topic and reports whether there
+// was one.
+func (m *Machine) unretain(name []byte) bool {
+	old, had := m.retained.Delete(string(name))
+	if had {
+		m.unref(old.Message)
+		m.changed.retain(name)
+	}
+	return had
 }

@@ -9,10 +9,8 @@ import (
 
 // Reason codes that Apply answers an UNSUBSCRIBE with (MQTT 5 section 3.11.3).
 const (
-	codeSuccess       = 0x00
-	codeNoSubExisted  = 0x11
-	retainSendAlways  = 0
-	retainSendWhenNew = 1
+	codeSuccess      = 0x00
+	codeNoSubExisted = 0x11
 )
 
 // applySubscribe adds subscriptions and the retained messages they bring, in
@@ -28,21 +26,21 @@ func (m *Machine) applySubscribe(rec []byte, fx *Effects) error {
 		fx.Reply.Stale = true
 		return nil
 	}
-	m.touch(s)
 	for _, f := range sub.Filters {
+		m.touch(s)
 		filter := string(f.Name)
 		existed := s.Subscribe(filter, session.Subscription{Options: f.Options, ID: sub.ID})
 		m.index.Subscribe(filter, topic.Sub{Ref: s.Ref, ID: sub.ID, Opts: f.Options})
-		if key := keyOf(filter); key.Share != "" {
-			m.join(key, existed, fx)
+		if !existed {
+			m.counts.Subscriptions++
+		}
+		if _, _, shared := topic.SplitShare(filter); shared {
+			m.join(filter, existed, fx)
 			continue
 		}
 		m.retainedFor(s, s.Ref, filter, f.Options, sub.ID, existed, fx)
 	}
 	m.fill(s, fx)
-	if s.Out.Unsent() > 0 {
-		fx.Touched = append(fx.Touched, s.Ref)
-	}
 	return nil
 }
 
@@ -50,9 +48,12 @@ func (m *Machine) applySubscribe(rec []byte, fx *Effects) error {
 // 3.3.1.3): into the queue of a durable session when QoS is above 0, else as
 // Effects. Shared subscriptions get none.
 func (m *Machine) retainedFor(s *session.Session, ref uint32, filter string, opts topic.Options, id uint32, existed bool, fx *Effects) {
-	_, _, shared := topic.SplitShare(filter)
-	how := opts.RetainHandling()
-	if shared || how != retainSendAlways && (how != retainSendWhenNew || existed) {
+	switch _, _, shared := topic.SplitShare(filter); {
+	case shared:
+		return
+	case opts.RetainHandling() == topic.RetainSend: // [MQTT-3.3.1-9]
+	case opts.RetainHandling() == topic.RetainSendIfNew && !existed: // [MQTT-3.3.1-10]
+	default: // [MQTT-3.3.1-11]
 		return
 	}
 	m.retained.Match(filter, func(_ string, e retain.Entry) bool {
@@ -64,13 +65,12 @@ func (m *Machine) retainedFor(s *session.Session, ref uint32, filter string, opt
 			fx.Retained = append(fx.Retained, Retained{Ref: ref, SubID: id, Message: e.Message, QoS: qos})
 			return true
 		}
-		m.scratch.ids = append(m.scratch.ids[:0], id)
-		if id == 0 {
-			m.scratch.ids = m.scratch.ids[:0]
+		m.scratch.ids = m.scratch.ids[:0]
+		if id != 0 {
+			m.scratch.ids = append(m.scratch.ids, id)
 		}
-		msg := m.messages[e.Message]
-		if m.push(s, e.Message, msg.size, qos, true, m.scratch.ids, "", fx) {
-			m.ref(e.Message, 1)
+		if m.push(s, e.Message, uint32(e.Bytes), qos, true, m.scratch.ids, "", fx) {
+			m.ref(e.Message)
 		}
 		return true
 	})
@@ -88,11 +88,12 @@ func (m *Machine) applyUnsubscribe(rec []byte, fx *Effects) error {
 		fx.Reply.Stale = true
 		return nil
 	}
-	m.touch(s)
 	for _, f := range u.Filters {
 		code := byte(codeNoSubExisted)
-		if _, had := s.Subscription(string(f)); had {
-			m.unsubscribe(s, string(f), fx)
+		filter := string(f)
+		if _, had := s.Subscription(filter); had {
+			m.takeBack(s, filter, fx)
+			m.unsubscribe(s, filter)
 			code = codeSuccess
 		}
 		fx.Reply.Codes = append(fx.Reply.Codes, code)
@@ -101,30 +102,23 @@ func (m *Machine) applyUnsubscribe(rec []byte, fx *Effects) error {
 }
 
 // unsubscribe removes one subscription from session, index and group.
-func (m *Machine) unsubscribe(s *session.Session, filter string, fx *Effects) {
+func (m *Machine) unsubscribe(s *session.Session, filter string) {
+	m.touch(s)
 	s.Unsubscribe(filter)
 	m.index.Unsubscribe(filter, s.Ref)
-	if key := keyOf(filter); key.Share != "" {
-		m.giveBack(s, filter, fx)
-		m.leave(key, fx)
+	m.counts.Subscriptions--
+	if _, _, shared := topic.SplitShare(filter); shared {
+		m.leave(filter)
 	}
 }
 
-func (m *Machine) applyRetainClear(rec []byte) error {
+func (m *Machine) applyRetainClear(rec []byte, fx *Effects) error {
 	var c record.RetainClear
 	if err := c.Decode(rec); err != nil {
 		return err
 	}
-	m.unretain(string(c.Topic))
+	fx.Reply.Known = m.unretain(c.Topic)
 	return nil
-}
-
-// unretain removes the retained message of a topic.
-func (m *Machine) unretain(name string) {
-	if old, had := m.retained.Delete(name); had {
-		m.unref(old.Message)
-		m.changed.retain(name)
-	}
 }
 
 // MatchRetained calls fn for the retained messages that match a filter, in

@@ -1,0 +1,204 @@
+package core
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/wind-c/comqtt/v3/session"
+)
+
+// outcome is what one record did, in a form that does not depend on slots or
+// on which ephemeral clients there are.
+func outcome(m *Machine, fx *Effects) string {
+	var b strings.Builder
+	r := fx.Reply
+	fmt.Fprintf(&b, "%s stale %v pid %d known %v duplicate %v codes %x message %d session %d present %v expiry %d over %d\n",
+		r.Kind, r.Stale, r.PacketID, r.Known, r.Duplicate, r.Codes, r.Message, r.Session, r.Present, r.Expiry, r.TakenOver)
+	sid := func(ref uint32) (uint64, bool) {
+		if ref == NoRef {
+			return 0, true
+		}
+		if s := m.Session(ref); s != nil {
+			return s.ID, true
+		}
+		return 0, false
+	}
+	var direct, touched, groups, waiting, retained []string
+	for i := range fx.Direct {
+		if id, ok := sid(fx.Direct[i].Ref); ok {
+			d := &fx.Direct[i]
+			direct = append(direct, fmt.Sprint(id, d.QoS, d.Retain, slices.Sorted(slices.Values(d.IDs(fx)))))
+		}
+	}
+	for _, ref := range fx.Touched {
+		id, _ := sid(ref)
+		touched = append(touched, fmt.Sprint(id))
+	}
+	for _, g := range fx.Groups {
+		if k := (GroupKey{g.Share, g.Filter}); m.HasDurable(k) {
+			groups = append(groups, k.String())
+		}
+	}
+	for _, k := range fx.Waiting {
+		waiting = append(waiting, k.String())
+	}
+	for _, e := range fx.Retained {
+		if id, ok := sid(e.Ref); ok {
+			retained = append(retained, fmt.Sprint(id, e.SubID, e.Message, e.QoS))
+		}
+	}
+	for _, list := range []*[]string{&direct, &touched, &groups, &waiting} { // sets
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	fmt.Fprintln(&b, "direct", direct, "touched", touched, "groups", groups, "waiting", waiting, "retained", retained)
+	fmt.Fprintln(&b, "owned", fx.Owned, "orphans", fx.Orphans, "wills", fx.WillsDue, "expired", fx.RetainedExpired)
+	for _, e := range fx.Ended {
+		fmt.Fprintln(&b, "ended", e.Session, e.ClientID, e.Epoch, e.Reason)
+	}
+	var drops []string
+	for _, d := range fx.Dropped {
+		id, _ := sid(d.Ref)
+		drops = append(drops, fmt.Sprint(id, d.Message, d.Reason))
+	}
+	slices.Sort(drops) // by session; the order within one is checked by the model
+	fmt.Fprintln(&b, "dropped", drops)
+	return b.String()
+}
+
+// windows lists what every session has in flight and queued.
+func windows(m *Machine) string {
+	var b strings.Builder
+	for _, s := range append(m.sorted(), m.released...) {
+		fmt.Fprintf(&b, "%d %s epoch %d:", s.ID, s.ClientID, s.Epoch)
+		s.Out.All(func(e *session.Entry[uint64]) bool {
+			fmt.Fprint(&b, " ", e.Seq, e.PID, e.Msg, e.QoS, e.Phase, e.Retain, e.SubID, s.Out.SubIDs[e.Seq], s.Out.GroupOf[e.Seq])
+			return true
+		})
+		fmt.Fprintln(&b)
+	}
+	next, ok := m.NextDeadline()
+	fmt.Fprintln(&b, next, ok, m.Counts())
+	return b.String()
+}
+
+// history is a drawn history with what it did at each record.
+type history struct {
+	steps    []step
+	outcomes []string
+	state    map[string][]byte
+	windows  string
+	hash     Hash
+}
+
+func drawHistory(t *rapid.T, check bool) *history {
+	w := newWorld(t.Fatalf)
+	h := &history{}
+	w.each = func(s *step) {
+		if check {
+			if err := w.m.Check(); err != nil {
+				t.Fatalf("%v\nafter %s", err, s.note)
+			}
+		}
+		if s.rec != nil {
+			h.outcomes = append(h.outcomes, outcome(w.m, &w.fx))
+		}
+	}
+	w.begin(drawWorldLimits(t))
+	w.drawSteps(t, rapid.IntRange(1, 80).Draw(t, "steps"))
+	h.steps, h.state, h.windows, h.hash = w.steps, exported(w.m), windows(w.m), w.m.Hash(&worldHashKey)
+	return h
+}
+
+// Every history leaves a state that is sound after each step.
+func TestInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { drawHistory(t, true) })
+}
+
+// State = replay(records): a machine that was written down and loaded at any
+// points, with any schedule of checkpoints, without the ephemeral clients of
+// the original run, does the same at every record and ends as the same.
+func TestReplayEquivalence(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := drawHistory(t, false)
+		m, b := New(), newBackend(t.Fatalf)
+		collect := rapid.SampledFrom([]int{1, 3, 20, 1000}).Draw(t, "collect every")
+		restart := rapid.SampledFrom([]int{2, 10, 40, 1000}).Draw(t, "restart every")
+		var fx Effects
+		at := 0
+		for i := range h.steps {
+			s := &h.steps[i]
+			if s.rec == nil {
+				continue
+			}
+			if err := m.Apply(m.Applied()+1, s.now, slices.Clone(s.rec), &fx); err != nil {
+				t.Fatalf("%s: %v", s.note, err)
+			}
+			if got := outcome(m, &fx); got != h.outcomes[at] {
+				t.Fatalf("record %d %s did something else (-first run +replay):\n%s", at, s.note, cmp.Diff(h.outcomes[at], got))
+			}
+			at++
+			dies := rapid.IntRange(0, restart).Draw(t, "restart") == 0
+			if dies || rapid.IntRange(0, collect).Draw(t, "collect") == 0 {
+				checkCollect(t, m, b)
+			}
+			if dies {
+				var err error
+				if m, err = Load(b.scan, m.Applied(), m.Now()); err != nil {
+					t.Fatalf("after %s: %v", s.note, err)
+				}
+				if err := m.Check(); err != nil {
+					t.Fatalf("loaded after %s: %v", s.note, err)
+				}
+			}
+		}
+		checkCollect(t, m, b)
+		sameState(t, h.state, exported(m))
+		if got := windows(m); got != h.windows {
+			t.Fatalf("sessions (-first run +replay):\n%s", cmp.Diff(h.windows, got))
+		}
+		if got := m.Hash(&worldHashKey); got != h.hash {
+			t.Fatalf("hash %x, want %x", got.Bytes(), h.hash.Bytes())
+		}
+	})
+}
+
+// checkCollect brings the backend up to date: it then holds the state and
+// nothing else, a body for each message, and the hash kept entry by entry is
+// that of the state.
+func checkCollect(t *rapid.T, m *Machine, b *backend) {
+	before := maps.Clone(b.entries)
+	changed := m.Changed()
+	m.Collect(b)
+	if changed == 0 && !maps.EqualFunc(before, b.entries, bytes.Equal) {
+		t.Fatalf("Changed says 0, Collect changed the backend")
+	}
+	if n := m.Changed(); n != 0 {
+		t.Fatalf("Changed says %d after Collect", n)
+	}
+	sameState(t, exported(m), b.entries)
+	if got := m.Hash(&worldHashKey); got != b.hash {
+		t.Fatalf("hash of the state %x, kept %x", got.Bytes(), b.hash.Bytes())
+	}
+	if !slices.Equal(slices.Sorted(maps.Keys(b.bodies)), slices.Sorted(maps.Keys(m.messages))) {
+		t.Fatalf("bodies %v of messages %v", b.bodies, m.messages)
+	}
+	none := newBackend(t.Fatalf)
+	m.Collect(none)
+	if len(none.entries) > 0 {
+		t.Fatalf("a second Collect puts %q", slices.Sorted(maps.Keys(none.entries)))
+	}
+}
+
+func sameState(t *rapid.T, want, got map[string][]byte) {
+	if !maps.EqualFunc(want, got, bytes.Equal) {
+		t.Fatalf("state (-want +got):\n%s", cmp.Diff(want, got))
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/packets"
 	"github.com/wind-c/comqtt/v3/session"
 	"github.com/wind-c/comqtt/v3/wal/record"
@@ -49,7 +48,7 @@ type conn struct {
 	owed     int       // QoS 1 and 2 publishes from the client without a final answer
 	closed   bool      // no packet is sent any more but what is in the outbox
 
-	lastRead atomic.Int64 // coarse time of the last bytes, seconds; for the keep-alive
+	lastRead atomic.Int64 // coarse time of the last packet, or of progress in a large one, seconds; for the keep-alive
 	holding  atomic.Bool  // publishes wait for room on the disk
 	eager    atomic.Bool  // acknowledgements go to the log at once: a backlog waits for them
 
@@ -61,12 +60,11 @@ type conn struct {
 	reason    packets.Code // why the connection ended, for the log
 
 	// Of the apply loop.
-	sess     *session.Session
-	filters  map[string]struct{} // subscriptions of a client without a durable session
-	one      [1]uint32           // scratch for a single subscription identifier
-	retained []core.Retained     // still to be sent
-	asked    bool                // the loader has bodies on order
-	ended    bool                // no longer in the index
+	sess    *session.Session
+	filters map[string]struct{} // subscriptions of a client without a durable session
+	one     [1]uint32           // scratch for a single subscription identifier
+	asked   bool                // the loader has bodies on order
+	ended   bool                // no longer in the index
 }
 
 // errClosed ends a reader whose connection was ended by the broker.

@@ -51,6 +51,7 @@ const (
 	smallRead      = 64
 	batchRecords   = 512 // records after which a round goes to the lane
 	batchBytes     = 128 << 10
+	largeProgress  = 1 << 10 // bytes in one read of a packet above readBufferSize that count as a sign of life
 )
 
 // readLoop reads and handles packets until the connection ends.
@@ -106,6 +107,9 @@ func (c *conn) parse() error {
 			}
 		}
 	}
+	if len(b) < len(c.in.buf) { // it is packets that keep a connection alive, not bytes [MQTT-3.1.2-22]
+		c.lastRead.Store(c.srv.coarse.Load())
+	}
 	c.in.buf = c.in.buf[:copy(c.in.buf, b)]
 	return nil
 }
@@ -137,7 +141,9 @@ func (c *conn) fillBuffer(limit int) error {
 		c.in.buf = c.in.buf[:len(c.in.buf)+n]
 		c.in.more = len(c.in.buf) == cap(c.in.buf)
 		c.srv.stats.bytesIn.Add(uint64(n))
-		c.lastRead.Store(c.srv.coarse.Load())
+		if cap(c.in.buf) > readBufferSize && n >= largeProgress {
+			c.lastRead.Store(c.srv.coarse.Load())
+		}
 		return nil
 	}
 	if err == nil {

@@ -145,6 +145,9 @@ var update = flag.Bool("update", false, "write docs/conformance.md")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if err := flag.Set("test.parallel", "64"); err != nil { // most of them wait for time to pass or for the disk
+		panic(err)
+	}
 	code := m.Run()
 	if common.in != nil {
 		if err := common.in.halt(); err != nil {

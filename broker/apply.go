@@ -312,16 +312,8 @@ func (s *Server) carryOut() {
 			s.pump(c)
 		}
 	}
-	for i := range fx.Retained {
-		r := &fx.Retained[i]
-		if c := s.clients.at(r.Ref); c != nil {
-			c.retained = append(c.retained, *r)
-		}
-	}
-	for i := range fx.Retained {
-		if c := s.clients.at(fx.Retained[i].Ref); c != nil && len(c.retained) > 0 {
-			s.pumpRetained(c)
-		}
+	if len(fx.Retained) > 0 {
+		s.addRetained(fx.Retained)
 	}
 	for i := range fx.Dropped {
 		s.dropped(s.clients.at(fx.Dropped[i].Ref), fx.Dropped[i].Reason)

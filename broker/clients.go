@@ -86,7 +86,7 @@ func (s *Server) endEphemeral(c *conn) {
 	}
 	c.ended = true
 	s.machine.Detach(c.ref, slices.Collect(maps.Keys(c.filters)))
-	c.filters, c.retained = nil, nil
+	c.filters = nil
 	if s.clients.at(c.ref) == c {
 		s.clients.clear(c.ref)
 	}
@@ -98,6 +98,7 @@ func (s *Server) endEphemeral(c *conn) {
 	drop := c.dropWill
 	c.closed = true
 	left := c.leftovers()
+	c.out.backlog = nil
 	c.mu.Unlock()
 	switch {
 	case c.hasLogged:
@@ -138,7 +139,7 @@ func (s *Server) sessionEnded(e *core.Ended) {
 
 // disconnectedDurable forgets a connection whose Disconnect was applied.
 func (s *Server) disconnectedDurable(c *conn) {
-	c.sess, c.retained = nil, nil
+	c.sess = nil
 	if s.byClient[c.clientID] == c {
 		delete(s.byClient, c.clientID)
 	}

@@ -132,58 +132,12 @@ func (s *Server) giveUp(c *conn, pid uint16, why record.AckReason) {
 	s.lane.put(&b, true)
 }
 
-// pumpRetained sends retained messages for new subscriptions as the outbox
-// allows.
-func (s *Server) pumpRetained(c *conn) {
-	if c.asked {
-		return
-	}
-	for len(c.retained) > 0 {
-		r := c.retained[0]
-		_, deadline, alive := s.machine.Message(r.Message)
-		life := memo{hasLife: deadline != 0, deadline: deadline}
-		left, expired := life.left(s.machine.Now())
-		if !alive || expired {
-			c.retained = c.retained[1:]
-			continue
-		}
-		body, ok := s.bodies.Cached(r.Message)
-		if !ok {
-			ids := make([]uint64, 0, readAhead)
-			for i := range c.retained[:min(readAhead, len(c.retained))] {
-				ids = append(ids, c.retained[i].Message)
-			}
-			s.load(c, ids)
-			return
-		}
-		c.mu.Lock()
-		full := c.out.size() >= s.opts.Limits.OutboxBytes || c.out.window.Queued() > 0
-		c.out.stalled = c.out.stalled || full && !c.closed
-		c.mu.Unlock()
-		if full {
-			return
-		}
-		d := delivery{srv: s, qos: r.QoS, retain: true, hasExpiry: life.hasLife, expiry: left, body: body, touched: &s.touched}
-		if !d.parse() {
-			s.fail(fmt.Errorf("broker: retained message %d: %w", r.Message, packets.ErrMessage))
-			return
-		}
-		var ids []uint32
-		if r.SubID != 0 {
-			ids = []uint32{r.SubID}
-		}
-		d.to(c, r.QoS, true, ids, nil)
-		c.retained = c.retained[1:]
-	}
-	c.retained = nil
-}
-
 // drained is called by a flusher when an outbox that held a delivery back
 // has room again.
 func (s *Server) drained(c *conn) {
 	s.task(func() {
 		s.pump(c)
-		s.pumpRetained(c)
+		s.pumpBacklog(c)
 	})
 }
 
@@ -249,7 +203,7 @@ func (s *Server) load(c *conn, ids []uint64) {
 	s.loader.put(loadJob{ids, func() {
 		c.asked = false
 		s.pump(c)
-		s.pumpRetained(c)
+		s.pumpBacklog(c)
 	}})
 }
 

@@ -63,6 +63,16 @@ func (d *delivery) to(c *conn, granted byte, retain bool, ids []uint32, own *own
 	if c.closed {
 		return
 	}
+	if len(c.out.backlog) > 0 {
+		d.hold(c, qos, retain, ids, own)
+		return
+	}
+	d.send(c, qos, retain, ids, own)
+}
+
+// send is to for a connection whose backlog is empty or that sends from it.
+// The caller holds c.mu.
+func (d *delivery) send(c *conn, qos byte, retain bool, ids []uint32, own *ownership) {
 	if qos == 0 {
 		d.qos0(c, retain, ids)
 		return
@@ -273,6 +283,9 @@ func (c *conn) acknowledgeMemory(a *packets.Ack) {
 			o.stalled = false
 			c.srv.drained(c)
 		}
+	}
+	if len(o.backlog) > 0 && o.window.Queued() == 0 && !o.stalled {
+		c.srv.drained(c)
 	}
 }
 

@@ -18,6 +18,7 @@ type outbound struct {
 	inFlight int    // bytes that the flusher has taken and not yet written
 
 	aliases map[string]uint16 // topic aliases the client knows
+	backlog []waiting         // deliveries that wait for their turn
 
 	// Of a client without a durable session:
 	window session.Outbound[*memo]

@@ -168,16 +168,20 @@ type leftover struct {
 // leftovers lists what the client owes to shared groups, in the order it was
 // given. The caller holds mu.
 func (c *conn) leftovers() []leftover {
-	if len(c.out.owned) == 0 {
-		return nil
-	}
 	var list []leftover
-	c.out.window.All(func(e *session.Entry[*memo]) bool {
-		if own, ok := c.out.owned[e.Seq]; ok {
-			list = append(list, leftover{own, c.epoch, e.Msg, e.QoS, e.Retain, e.QoS == 2 && e.PID != 0})
+	if len(c.out.owned) > 0 {
+		c.out.window.All(func(e *session.Entry[*memo]) bool {
+			if own, ok := c.out.owned[e.Seq]; ok {
+				list = append(list, leftover{own, c.epoch, e.Msg, e.QoS, e.Retain, e.QoS == 2 && e.PID != 0})
+			}
+			return true
+		})
+	}
+	for i := range c.out.backlog {
+		if w := &c.out.backlog[i]; w.own != nil {
+			list = append(list, leftover{own: *w.own, epoch: c.epoch, memo: w.memo, qos: w.qos, retain: w.retain})
 		}
-		return true
-	})
+	}
 	c.out.owned = nil
 	return list
 }

@@ -1,0 +1,145 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/wind-c/comqtt/v3/broker/core"
+	"github.com/wind-c/comqtt/v3/broker/packets"
+	"github.com/wind-c/comqtt/v3/wal/record"
+)
+
+// waiting is a delivery that has to wait for its turn: a retained message for
+// a new subscription whose body is not in memory or for which the outbox has
+// no room yet, or a message that came after one of these and must not
+// overtake it [MQTT-4.6.0-6].
+type waiting struct {
+	retained core.Retained // with memo nil
+	memo     *memo
+	qos      byte
+	retain   bool
+	ids      []uint32
+	own      *ownership
+}
+
+// hold queues a message behind the backlog. The caller holds c.mu.
+func (d *delivery) hold(c *conn, qos byte, retain bool, ids []uint32, own *ownership) {
+	if c.out.queued+len(d.body) > d.srv.opts.Limits.EphemeralQueueBytes {
+		if own != nil {
+			c.letGo(own, record.AckDenied)
+		}
+		d.srv.dropped(c, core.DropQueueFull)
+		return
+	}
+	c.out.queued += len(d.body)
+	c.out.backlog = append(c.out.backlog, waiting{memo: d.keep(), qos: qos, retain: retain, ids: slices.Clone(ids), own: own})
+}
+
+// addRetained puts the retained messages of new subscriptions into the
+// backlogs of their connections and sends what can be sent.
+func (s *Server) addRetained(list []core.Retained) {
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && list[n].Ref == list[0].Ref {
+			n++
+		}
+		if c := s.clients.at(list[0].Ref); c != nil {
+			c.mu.Lock()
+			for _, r := range list[:n] {
+				c.out.backlog = append(c.out.backlog, waiting{retained: r})
+			}
+			c.mu.Unlock()
+			s.pumpBacklog(c)
+		}
+		list = list[n:]
+	}
+}
+
+// pumpBacklog sends the backlog in its order, as far as bodies are in memory
+// and outbox and window have room. The apply loop runs it.
+func (s *Server) pumpBacklog(c *conn) {
+	if c.asked {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out.backlog) > 0 && !c.closed {
+		if c.out.window.Queued() > 0 { // goes on when that is sent
+			return
+		}
+		if c.out.size() >= s.opts.Limits.OutboxBytes {
+			c.out.stalled = true
+			return
+		}
+		w := &c.out.backlog[0]
+		if w.memo != nil {
+			s.sendWaiting(c, w)
+		} else if !s.sendRetained(c, &w.retained) {
+			s.load(c, retainedAhead(c.out.backlog))
+			return
+		}
+		*w = waiting{}
+		c.out.backlog = c.out.backlog[1:]
+	}
+	c.out.backlog = nil
+}
+
+// sendWaiting sends a message that waited behind retained ones.
+func (s *Server) sendWaiting(c *conn, w *waiting) {
+	c.out.queued -= len(w.memo.body)
+	left, expired := w.memo.left(s.clock())
+	if expired {
+		if w.own != nil {
+			c.letGo(w.own, record.AckExpired)
+		}
+		s.dropped(c, core.DropExpired)
+		return
+	}
+	d := delivery{
+		srv: s, qos: w.qos, retain: w.retain, hasExpiry: w.memo.hasLife, expiry: left,
+		body: w.memo.body, kept: w.memo, touched: &s.touched,
+	}
+	if d.parse() {
+		d.send(c, w.qos, w.retain, w.ids, w.own)
+	}
+}
+
+// sendRetained sends one retained message; it reports false when the body is
+// not in memory. One that was replaced or has expired meanwhile is skipped.
+func (s *Server) sendRetained(c *conn, r *core.Retained) bool {
+	_, deadline, alive := s.machine.Message(r.Message)
+	life := memo{hasLife: deadline != 0, deadline: deadline}
+	left, expired := life.left(s.machine.Now())
+	if !alive || expired {
+		return true
+	}
+	body, ok := s.bodies.Cached(r.Message)
+	if !ok {
+		return false
+	}
+	d := delivery{srv: s, qos: r.QoS, retain: true, hasExpiry: life.hasLife, expiry: left, body: body, touched: &s.touched}
+	if !d.parse() {
+		s.fail(fmt.Errorf("broker: retained message %d: %w", r.Message, packets.ErrMessage))
+		return true
+	}
+	var ids []uint32
+	if r.SubID != 0 {
+		ids = []uint32{r.SubID}
+	}
+	d.send(c, r.QoS, true, ids, nil)
+	return true
+}
+
+// retainedAhead lists the next messages whose bodies the backlog needs.
+func retainedAhead(list []waiting) []uint64 {
+	ids := make([]uint64, 0, readAhead)
+	for i := range list {
+		if len(ids) == readAhead {
+			break
+		}
+		if list[i].memo == nil {
+			ids = append(ids, list[i].retained.Message)
+		}
+	}
+	return ids
+}

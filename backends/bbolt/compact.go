@@ -136,17 +136,19 @@ func (s *Store) copyTo(ctx context.Context, dst *builder) error {
 }
 
 func (s *Store) copyChunk(tx *bolt.Tx, c *chunk) error {
+	// Denser than commits leave it, but with room for the next ones.
+	dense := func(table byte) float64 { return max(fillPercent(table), 0.8) }
+	tables := tables{tx: tx, fill: dense}
 	for k, v := range c.pairs() {
 		if _, _, err := backends.Unseal(k, v); err != nil {
 			return s.complete(err)
 		}
-		b, err := tx.CreateBucketIfNotExists(k[:1])
-		if err != nil {
-			return fmt.Errorf("bbolt: create table %q: %w", k[:1], err)
+		b, err := tables.of(k)
+		if err == nil {
+			err = b.Put(k, v)
 		}
-		b.FillPercent = 0.95
-		if err := b.Put(k, v); err != nil {
-			return fmt.Errorf("bbolt: write key %q: %w", k, err)
+		if err != nil {
+			return fmt.Errorf("bbolt: write key %.64q: %w", k, err)
 		}
 	}
 	return nil

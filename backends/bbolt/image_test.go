@@ -92,7 +92,11 @@ func build(t *testing.T) *image {
 	put([]byte("Wsmall"), []byte("inline bucket"))
 	put([]byte("T"+strings.Repeat("t", 5000)), []byte("folded"))
 	commit()
-	put(backends.IDKey(nil, backends.TableBody, 1000), bytes.Repeat([]byte{7}, 3*pageSize))
+	large := make([]byte, 3*pageSize)
+	for i := range large {
+		large[i] = byte(r.Uint32())
+	}
+	put(backends.IDKey(nil, backends.TableBody, 1000), large)
 	change(150, 250)
 	commit()
 	del([]byte("Wsmall"))

@@ -72,26 +72,18 @@ const ctxEvery = 1024
 // apply puts the operations of b into tx. A batch holds only what bbolt takes, so
 // an error of bbolt tells of damage.
 func (s *Store) apply(ctx context.Context, tx *bolt.Tx, b *backends.Batch) error {
-	var (
-		table  = -1
-		bucket *bolt.Bucket
-		n      int
-		err    error
-	)
+	tables := tables{tx: tx, fill: fillPercent}
+	n := 0
 	for op := range b.Sorted() {
 		if n++; n%ctxEvery == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if int(op.Key[0]) != table {
-			table = int(op.Key[0])
-			if bucket, err = tx.CreateBucketIfNotExists(op.Key[:1]); err != nil {
-				return s.damage(op.Key[:1], fmt.Errorf("create table: %w", err))
-			}
-			bucket.FillPercent = fillPercent(op.Key[0])
-		}
-		if op.Delete {
+		bucket, err := tables.of(op.Key)
+		switch {
+		case err != nil:
+		case op.Delete:
 			err = bucket.Delete(op.Key)
-		} else {
+		default:
 			err = bucket.Put(op.Key, op.Value)
 		}
 		if err != nil {
@@ -99,6 +91,28 @@ func (s *Store) apply(ctx context.Context, tx *bolt.Tx, b *backends.Batch) error
 		}
 	}
 	return ctx.Err()
+}
+
+// tables finds the buckets for keys that come in order.
+type tables struct {
+	tx     *bolt.Tx
+	fill   func(table byte) float64
+	table  byte
+	bucket *bolt.Bucket // of table; nil at first
+}
+
+// of returns the bucket of the table of key, and makes it if need be.
+func (t *tables) of(key []byte) (*bolt.Bucket, error) {
+	if t.bucket != nil && t.table == key[0] {
+		return t.bucket, nil
+	}
+	b, err := t.tx.CreateBucketIfNotExists(key[:1])
+	if err != nil {
+		return nil, err
+	}
+	b.FillPercent = t.fill(key[0])
+	t.table, t.bucket = key[0], b
+	return b, nil
 }
 
 // fillPercent is how full bbolt leaves the pages it splits. Where keys grow, no

@@ -24,8 +24,9 @@ const patience = 30 * time.Second
 type broker struct {
 	t              *testing.T
 	dir            string
-	tcp, ws, http  string // addresses
-	args           []string
+	tcp, ws, http  string   // addresses
+	args           []string // after those that newBroker chooses
+	command        []string // instead of all arguments
 	cmd            *exec.Cmd
 	exited         chan struct{}
 	stdout, stderr *transcript
@@ -84,6 +85,9 @@ func (b *broker) start() {
 func (b *broker) launch() {
 	b.t.Helper()
 	args := append([]string{"serve", "--data", b.dir, "--tcp", b.tcp, "--ws", b.ws, "--http", b.http}, b.args...)
+	if b.command != nil {
+		args = b.command
+	}
 	b.cmd = exec.Command(program, args...)
 	b.cmd.Stdout, b.cmd.Stderr = b.stdout, b.stderr
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -114,6 +118,9 @@ func (b *broker) signal(sig syscall.Signal) {
 		b.t.Fatal(err)
 	}
 }
+
+// trySignal sends a signal to a process that may have ended.
+func (b *broker) trySignal(sig syscall.Signal) { _ = b.cmd.Process.Signal(sig) }
 
 // exitCode waits for the end of the process.
 func (b *broker) exitCode() int {
@@ -206,14 +213,29 @@ func wait[T any](t *testing.T, c <-chan T, what string) T {
 
 // transcript collects what a process writes.
 type transcript struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	watched string
+	found   chan struct{}
 }
 
 func (w *transcript) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.buf.Write(b)
+	n, err := w.buf.Write(b)
+	if w.found != nil && bytes.Contains(w.buf.Bytes(), []byte(w.watched)) {
+		close(w.found)
+		w.found = nil
+	}
+	return n, err
+}
+
+// seen returns a channel that is closed when text is written from now on.
+func (w *transcript) seen(text string) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watched, w.found = text, make(chan struct{})
+	return w.found
 }
 
 func (w *transcript) String() string {

@@ -32,6 +32,7 @@ type options struct {
 	fault   string   // planted defect, "" = none
 	ignore  []string // rules of the checker not to report
 	history int      // events kept as evidence
+	brief   bool     // short lives only
 	patient bool     // long lives: the defect shows only after a checkpoint
 	out     io.Writer
 }
@@ -49,6 +50,8 @@ type campaign struct {
 	open  int // of these, with a publish unacknowledged and a QoS 2 handshake open
 	cuts  int // of these, with a simulated power failure
 	stops int // orderly ends in between
+
+	missed bool // the moment that this life's end waited for did not come
 }
 
 func newCampaign(o options, bin, dir string) (*campaign, error) {
@@ -170,6 +173,7 @@ func (c *campaign) live(ctx context.Context, p *process, pl plan) error {
 	limit := time.NewTimer(pl.after + pl.limit)
 	defer limit.Stop()
 	defer c.journal.Arm(0, false, 0, nil)
+	c.missed = false
 	for {
 		select {
 		case <-p.exited:
@@ -185,7 +189,8 @@ func (c *campaign) live(ctx context.Context, p *process, pl plan) error {
 				p.wait(stopTimeout)
 			}
 		case <-limit.C:
-			p.kill() // what was waited for did not happen
+			c.missed = pl.limit > 0
+			p.kill()
 		case <-c.journal.Found():
 			return errFound
 		case <-ctx.Done():
@@ -259,7 +264,10 @@ func (c *campaign) line(pl plan, lived time.Duration, o Outstanding, lost *cut, 
 	if !killed {
 		what = "stop       "
 	}
-	fmt.Fprintf(c.out, "%s %5dms %-34s unacked %3d  qos2 open %3d (%d past PUBREC)  owed %5d  sent %d acked %d got %d dup %d  %s\n",
+	if c.missed {
+		pl.name += " (not reached)"
+	}
+	fmt.Fprintf(c.out, "%s %5dms %-38s unacked %3d  qos2 open %3d (%d past PUBREC)  owed %5d  sent %d acked %d got %d dup %d  %s\n",
 		what, lived.Milliseconds(), pl.name, o.Publishes, o.Handshakes, o.Released, o.Owed,
 		s.Published, s.Accepted, s.Delivered, s.Duplicates, lost)
 }

@@ -172,7 +172,9 @@ func (c *Checker) fresh(p *peer, e *Event, s *stream, x *incoming) {
 	if m := s.get(e.Msg.Seq); e.Dup && m != nil && m.first > p.since {
 		c.finding(p, e, "redelivery", "MQTT-3.3.1-3", "%s has DUP set, but was first published after this connection began", e.Msg)
 	}
-	c.overtaken(p, e)
+	if !before || single { // otherwise it may be the first copy, acknowledged but sent again
+		c.overtaken(p, e)
+	}
 	p.order++
 	vague := before && same && e.Dup
 	if !vague {

@@ -192,6 +192,31 @@ func TestCleanHistoriesPass(t *testing.T) {
 			s#1 > PUBACK id=1
 			s#1 > PUBACK id=2
 			s#1 > PUBACK id=3`,
+		"first copies, acknowledged in vain, come again before the second": subscribed + `
+			p#1 > PUBLISH id=1 qos=1 msg=p:1:t/a:1
+			p#1 > PUBLISH id=2 qos=1 msg=p:1:t/a:2
+			p#1 < END
+			p#2 > CONNECT expiry=4294967295
+			p#2 < CONNACK present
+			p#2 > PUBLISH id=1 qos=1 dup msg=p:1:t/a:1
+			p#2 > PUBLISH id=2 qos=1 dup msg=p:1:t/a:2
+			s#1 < PUBLISH id=1 qos=1 msg=p:1:t/a:1
+			s#1 < PUBLISH id=2 qos=1 msg=p:1:t/a:2
+			s#1 < PUBLISH id=3 qos=1 msg=p:1:t/a:1
+			s#1 > PUBACK id=1
+			s#1 > PUBACK id=2
+			- KILL
+			s#1 < END
+			s#2 > CONNECT expiry=4294967295
+			s#2 < CONNACK present
+			s#2 < PUBLISH id=2 qos=1 dup msg=p:1:t/a:2
+			s#2 < PUBLISH id=3 qos=1 dup msg=p:1:t/a:1
+			s#2 < PUBLISH id=4 qos=1 dup msg=p:1:t/a:2
+			s#2 > PUBACK id=2
+			s#2 > PUBACK id=3
+			s#2 > PUBACK id=4
+			p#2 < PUBACK id=1
+			p#2 < PUBACK id=2`,
 		"shared group: one of the members": shared + `
 			p#1 > PUBLISH id=1 qos=2 msg=p:2:g/a:1
 			p#1 > PUBLISH id=2 qos=2 msg=p:2:g/a:2

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 )
 
@@ -60,30 +59,35 @@ var failpoints = [...]struct {
 	{"wal-after-write", 250, 3 * time.Second},
 	{"wal-after-sync", 250, 3 * time.Second},
 	{"apply-before-ack", 250, 3 * time.Second},
-	{"wal-mid-rotation", 2, 6 * time.Second},
+	{"shutdown-before-mark", 1, time.Second},
 	{"checkpoint-before-commit", 2, 6 * time.Second},
 	{"checkpoint-after-commit", 2, 6 * time.Second},
-	{"checkpoint-before-drop", 2, 6 * time.Second},
-	{"shutdown-before-mark", 1, time.Second},
+	{"wal-mid-rotation", 1, 8 * time.Second},
+	{"checkpoint-before-drop", 1, 8 * time.Second},
 }
+
+// briefFailpoints are those at the front of the list that come often enough for
+// a short run.
+const briefFailpoints = 5
 
 // plan draws the next death.
 func (c *campaign) plan(round int) plan {
 	pl := plan{}
 	switch c.mode {
 	case "failpoint":
-		pl = failpointPlan(c.rnd, round)
+		pl = c.failpointPlan(round)
 	case "mixed":
-		if round%2 == 1 {
-			pl = failpointPlan(c.rnd, round/2)
-		} else if round%16 == 14 {
-			pl = plan{name: "SIGTERM", after: lifetime(c.rnd), term: true, limit: stopTimeout}
-		} else {
-			pl = killPlan(c.rnd)
+		switch {
+		case round%2 == 1:
+			pl = c.failpointPlan(round / 2)
+		case round%16 == 14:
+			pl = plan{name: "SIGTERM", after: c.lifetime(), term: true, limit: stopTimeout}
+		default:
+			pl = c.killPlan()
 		}
 		pl.power = c.rnd.IntN(2) == 0
 	default:
-		pl = killPlan(c.rnd)
+		pl = c.killPlan()
 	}
 	if c.fault != "" {
 		pl.power = true
@@ -96,20 +100,20 @@ func (c *campaign) plan(round int) plan {
 
 // lifetime draws how long the broker lives: mostly short, now and then long
 // enough for a checkpoint or two.
-func lifetime(rnd *rand.Rand) time.Duration {
-	if rnd.IntN(12) == 0 {
-		return time.Duration(2000+rnd.IntN(2500)) * time.Millisecond
+func (c *campaign) lifetime() time.Duration {
+	if !c.brief && c.rnd.IntN(12) == 0 {
+		return time.Duration(2000+c.rnd.IntN(2500)) * time.Millisecond
 	}
-	return time.Duration(50+rnd.IntN(500)) * time.Millisecond
+	return time.Duration(50+c.rnd.IntN(500)) * time.Millisecond
 }
 
-func killPlan(rnd *rand.Rand) plan {
-	pl := plan{name: "SIGKILL", after: lifetime(rnd)}
-	if rnd.IntN(4) == 0 {
+func (c *campaign) killPlan() plan {
+	pl := plan{name: "SIGKILL", after: c.lifetime()}
+	if c.rnd.IntN(4) == 0 {
 		return pl
 	}
-	m := moments[rnd.IntN(len(moments))]
-	pl.kind, pl.sent, pl.count, pl.limit = m.kind, m.sent, 1+rnd.IntN(3), time.Second
+	m := moments[c.rnd.IntN(len(moments))]
+	pl.kind, pl.sent, pl.count, pl.limit = m.kind, m.sent, 1+c.rnd.IntN(3), time.Second
 	dir := "from broker"
 	if m.sent {
 		dir = "to broker"
@@ -118,13 +122,16 @@ func killPlan(rnd *rand.Rand) plan {
 	return pl
 }
 
-func failpointPlan(rnd *rand.Rand, round int) plan {
+func (c *campaign) failpointPlan(round int) plan {
 	f := failpoints[round%len(failpoints)]
-	k := 1 + rnd.IntN(f.passes)
+	if c.brief {
+		f = failpoints[round%briefFailpoints]
+	}
+	k := 1 + c.rnd.IntN(f.passes)
 	pl := plan{name: fmt.Sprintf("%s:%d", f.name, k), limit: f.limit}
 	pl.env = []string{"COMQTT_FAILPOINT=" + pl.name}
 	if f.name == "shutdown-before-mark" {
-		pl.after, pl.term, pl.limit = lifetime(rnd), true, stopTimeout
+		pl.after, pl.term, pl.limit = c.lifetime(), true, stopTimeout
 	}
 	return pl
 }

@@ -44,6 +44,10 @@ func printFindings(w io.Writer, found []Finding, more int) {
 // evidence prints the findings with what bears on the first, and writes the
 // whole kept history beside the broker's log and data.
 func (c *campaign) evidence() error {
+	history := filepath.Join(c.server.dir, "history.txt")
+	if err := writeHistory(history, c.journal.Last(c.options.history)); err != nil { // first: whoever reads our output may hang up
+		return err
+	}
 	found, more := c.journal.Findings()
 	printFindings(c.out, found, more)
 	if len(found) > 0 {
@@ -57,10 +61,6 @@ func (c *campaign) evidence() error {
 		for i := range events {
 			fmt.Fprintln(c.out, "   ", events[i].String())
 		}
-	}
-	history := filepath.Join(c.server.dir, "history.txt")
-	if err := writeHistory(history, c.journal.Last(c.options.history)); err != nil {
-		return err
 	}
 	if tail, err := logTail(filepath.Join(c.server.dir, "broker.log"), 12); err == nil {
 		fmt.Fprintf(c.out, "end of the broker's log:\n%s", tail)

@@ -51,15 +51,15 @@ func (c *client) pump() {
 }
 
 // payloadSize draws from what telemetry, commands and the odd file look like;
-// about 900 bytes on average, so that segments fill.
+// about 1.3 KiB on average, so that segments fill.
 func payloadSize(rnd *rand.Rand) int {
 	switch roll := rnd.IntN(1000); {
 	case roll < 600:
 		return 32 + rnd.IntN(200)
 	case roll < 900:
 		return 200 + rnd.IntN(1800)
-	case roll < 995:
-		return 2000 + rnd.IntN(4000)
+	case roll < 990:
+		return 2000 + rnd.IntN(6000)
 	}
 	return 20_000 + rnd.IntN(60_000)
 }

@@ -199,7 +199,7 @@ func (s *Server) reply(kind record.Kind, it *item, fx *core.Effects) {
 		if !r.Known {
 			code = packets.CodePacketIdentifierNotFound
 		}
-		if e := c.sess.Out.Find(r.PacketID); e != nil || !r.Known {
+		if !it.refused { // [MQTT-4.3.3-4]
 			c.reply(packets.TypePubrel, r.PacketID, code, &s.touched)
 		}
 		s.pump(c)

@@ -316,7 +316,7 @@ func (c *conn) acknowledge(a *packets.Ack) error {
 		}
 		r := record.Rec{Session: c.session, Epoch: c.epoch, PacketID: a.PacketID, Code: byte(a.Code)}
 		c.in.encoded = r.AppendTo(c.in.encoded[:0])
-		c.in.batch.addRecord(item{conn: c}, c.in.encoded)
+		c.in.batch.addRecord(item{conn: c, refused: a.Code.IsError()}, c.in.encoded)
 		c.in.batch.lazy = false
 		return nil
 	}

@@ -18,6 +18,7 @@ type item struct {
 	conn    *conn
 	command func()
 	light   bool   // the command leaves the subscription index alone
+	refused bool   // of a Rec: the client's PUBREC has a failure, which no PUBREL answers
 	qos     uint8  // of a Publish
 	codes   []byte // reason codes of the SUBACK that a Subscribe record waits with
 	done    func() // called by the apply loop after the record's effects

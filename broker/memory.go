@@ -260,6 +260,9 @@ func (c *conn) acknowledgeMemory(a *packets.Ack) {
 	e := o.window.Find(a.PacketID)
 	switch {
 	case a.Type == packets.TypePubrec && (e == nil || e.QoS != 2):
+		if a.Code.IsError() { // no PUBREL answers a failure [MQTT-4.3.3-4]
+			return
+		}
 		c.replyLocked(packets.TypePubrel, a.PacketID, packets.CodePacketIdentifierNotFound, &c.in.touched)
 		return
 	case e == nil:

@@ -31,10 +31,12 @@ var (
 type Server struct {
 	opts Options
 
-	mu        sync.Mutex
-	listeners []listeners.Listener
-	conns     map[*conn]struct{}
-	serving   bool
+	mu         sync.Mutex
+	listeners  []listeners.Listener
+	conns      map[*conn]struct{}
+	serving    bool               // Serve was called
+	running    bool               // the state is recovered and the loops run
+	cancelOpen context.CancelFunc // ends a recovery under way
 
 	ready    atomic.Bool
 	closing  atomic.Bool
@@ -139,10 +141,24 @@ func (s *Server) Serve(ctx context.Context) error {
 		return ErrServing
 	}
 	s.serving = true
+	var recovering context.Context
+	recovering, s.cancelOpen = context.WithCancel(ctx)
+	if s.closing.Load() {
+		s.cancelOpen()
+	}
 	s.mu.Unlock()
-	if err := s.recover(ctx); err != nil {
-		close(s.stopped)
+	err := s.recover(recovering)
+	s.cancelOpen()
+	if err != nil {
+		defer close(s.stopped)
+		if s.closing.Load() && errors.Is(err, context.Canceled) {
+			return nil
+		}
 		return err
+	}
+	if !s.begin() {
+		defer close(s.stopped)
+		return s.state.Close(ctx)
 	}
 	s.start()
 	s.ready.Store(true)
@@ -154,7 +170,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	closeCtx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	err := s.Close(closeCtx)
+	err = s.Close(closeCtx)
 	if f := s.failure.Load(); f != nil {
 		return *f
 	}
@@ -162,6 +178,14 @@ func (s *Server) Serve(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// begin marks the broker as running, unless Close came first.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = !s.closing.Load()
+	return s.running
 }
 
 // recover opens the data directory.
@@ -284,7 +308,10 @@ func (s *Server) Close(ctx context.Context) error {
 		return ErrClosed
 	}
 	s.closing.Store(true)
-	started := s.state != nil
+	running, serving := s.running, s.serving
+	if serving {
+		s.cancelOpen()
+	}
 	open := make([]*conn, 0, len(s.conns))
 	for c := range s.conns {
 		open = append(open, c)
@@ -305,7 +332,14 @@ func (s *Server) Close(ctx context.Context) error {
 			c.disconnect(packets.CodeServerShuttingDown)
 		}
 	}
-	if !started {
+	if !running {
+		if serving { // Serve is recovering, and returns now
+			select {
+			case <-s.stopped:
+			case <-ctx.Done():
+				errs = append(errs, ctx.Err())
+			}
+		}
 		return errors.Join(errs...)
 	}
 	errs = append(errs, s.stop(ctx, failed))

@@ -246,7 +246,7 @@ func (c *client) rejected(codes ...packets.Code) {
 			return
 		}
 	}
-	c.t.Fatalf("DISCONNECT with %s, want %s", d.Code, codes)
+	c.t.Fatalf("DISCONNECT with %s, want %v", d.Code, codes)
 }
 
 // gone waits for the end of the connection, whatever comes before it.
@@ -334,6 +334,13 @@ func (c *client) settled() {
 	c.t.Helper()
 	c.quiet()
 	c.quiet()
+}
+
+// alive checks that the broker still answers, whatever it sends besides.
+func (c *client) alive() {
+	c.t.Helper()
+	c.send(&packets.Ping{Type: packets.TypePingreq})
+	c.await(func(p packets.Packet) bool { _, ok := p.(*packets.Ping); return ok })
 }
 
 // fence waits until the broker has dealt with all that the client sent.

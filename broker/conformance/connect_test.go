@@ -165,7 +165,7 @@ func malformedConnect(t *testing.T, v packets.Version, b []byte, codes ...packet
 		ok = ok || ack.Code == code
 	}
 	if !ok || ack.SessionPresent {
-		t.Fatalf("% x: CONNACK with %s, want %s", b, ack.Code, codes)
+		t.Fatalf("% x: CONNACK with %s, want %v", b, ack.Code, codes)
 	}
 	c.closed()
 }

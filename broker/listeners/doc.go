@@ -25,11 +25,12 @@
 //
 // # WebSocket
 //
-// The HTTP handler returns as soon as the handshake is done, so that an idle
-// connection holds neither the HTTP server's goroutine nor its two 4 KiB
-// buffers. The handshake and the reading of frames are coder/websocket's, with
-// a 1 KiB read buffer; outgoing data frames are written here, header and
-// payload in one writev without a copy. Payload size is not limited at this
-// level because the broker limits MQTT packets, which need not align with frames
-// [MQTT-6.0.0-2]; a frame is never held in memory as a whole.
+// coder/websocket does the handshake; then the HTTP handler returns, so that an
+// idle connection holds neither the HTTP server's goroutine nor any buffer. The
+// frames are taken apart here, in the caller's buffer and in pieces of any size:
+// a read may be interrupted by a deadline anywhere and go on later. Outgoing
+// frames are header and payload in one writev without a copy. Payload size is
+// not limited at this level because the broker limits MQTT packets, which need
+// not align with frames [MQTT-6.0.0-2]; a frame is never held in memory as a
+// whole.
 package listeners

@@ -26,13 +26,6 @@ const (
 	handshakeTimeout = 10 * time.Second
 	// Request line and headers may be this long; net/http adds 4 KiB of slack.
 	handshakeHeaderMax = 8 << 10
-
-	// readBufferSize is what an idle connection keeps for reading: enough for
-	// several small frames in one system call; long payloads bypass it.
-	readBufferSize = 1 << 10
-	// controlBufferSize holds any control frame (2 + 125 bytes), so that each
-	// reaches the socket in one write and never inside a data frame.
-	controlBufferSize = 160
 )
 
 // Websocket listens for MQTT over WebSocket (RFC 6455, MQTT 5 section 6).
@@ -91,7 +84,7 @@ func (w *Websocket) Path() string { return w.path }
 func (w *Websocket) Listen() error { return w.listen() }
 
 // Serve accepts until Close. handle gets a net.Conn whose Read and Write carry
-// the payload of binary frames as one stream, and which is a Waiter.
+// the payload of binary frames as one stream.
 func (w *Websocket) Serve(handle func(net.Conn)) error {
 	done, err := w.begin()
 	if done == nil {
@@ -156,7 +149,7 @@ func (w *Websocket) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 	// answered [MQTT-6.0.0-4], whatever else was offered.
 	r.Header.Set("Sec-WebSocket-Protocol", subprotocol)
 	hj := &hijacker{ResponseWriter: rw}
-	ws, err := websocket.Accept(hj, r, &websocket.AcceptOptions{
+	_, err := websocket.Accept(hj, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},
 		InsecureSkipVerify: len(w.Origins) == 0,
 		OriginPatterns:     w.Origins,
@@ -166,10 +159,9 @@ func (w *Websocket) serveHTTP(rw http.ResponseWriter, r *http.Request) {
 		w.refused(r, err.Error())
 		return
 	}
-	ws.SetReadLimit(-1)
 	// A goroutine of its own with a small stack: this one, and what the HTTP
 	// server keeps for it, ends here.
-	go w.handle(&wsConn{ws: ws, gate: hj.gate})
+	go w.handle(newWSConn(hj.conn, hj.early))
 }
 
 func (w *Websocket) refused(r *http.Request, why string) {
@@ -188,25 +180,42 @@ func offersMQTT(h http.Header) bool {
 	return false
 }
 
-// hijacker puts a gate between the connection and the WebSocket library, and
-// small buffers in the place of the HTTP server's.
+// hijacker takes the connection over after the handshake. The library that did
+// the handshake gets a connection to nowhere: its reader could not go on after
+// a deadline, keeps 8 KiB of buffers and copies, so the frames are read and
+// written by wsConn.
 type hijacker struct {
 	http.ResponseWriter
-	gate *gate
+	conn  net.Conn
+	early []byte // bytes that came with the handshake
 }
 
 // Hijack implements http.Hijacker.
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	raw, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
 	early, err := rw.Reader.Peek(rw.Reader.Buffered())
 	if err != nil {
-		return nil, nil, errors.Join(err, raw.Close())
+		return nil, nil, errors.Join(err, conn.Close())
 	}
-	h.gate = &gate{Conn: raw, early: bytes.Clone(early)}
-	return h.gate, bufio.NewReadWriter(
-		bufio.NewReaderSize(h.gate, readBufferSize),
-		bufio.NewWriterSize(h.gate, controlBufferSize)), nil
+	h.conn = conn
+	if len(early) > 0 {
+		h.early = bytes.Clone(early)
+	}
+	var n nowhere
+	return n, bufio.NewReadWriter(bufio.NewReaderSize(n, 0), bufio.NewWriterSize(n, 0)), nil
 }
+
+// nowhere is a closed connection.
+type nowhere struct{}
+
+func (nowhere) Read([]byte) (int, error)         { return 0, net.ErrClosed }
+func (nowhere) Write([]byte) (int, error)        { return 0, net.ErrClosed }
+func (nowhere) Close() error                     { return nil }
+func (nowhere) LocalAddr() net.Addr              { return nil }
+func (nowhere) RemoteAddr() net.Addr             { return nil }
+func (nowhere) SetDeadline(time.Time) error      { return net.ErrClosed }
+func (nowhere) SetReadDeadline(time.Time) error  { return net.ErrClosed }
+func (nowhere) SetWriteDeadline(time.Time) error { return net.ErrClosed }

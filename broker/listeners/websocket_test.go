@@ -306,15 +306,6 @@ func TestWebsocket_MQTT_6_0_0_2_FramesAreAStream(t *testing.T) {
 func TestWebsocketPacketsSentWithTheHandshake(t *testing.T) {
 	l, conns := newWebsocket(t)
 	_, _, server := rawClient(t, l, conns, frame(true, opBinary, "CONNECT")...)
-	w, ok := server.(listeners.Waiter)
-	if !ok {
-		t.Fatalf("%T is no Waiter", server)
-	}
-	for range 2 { // waiting twice loses nothing
-		if err := w.WaitReadable(); err != nil {
-			t.Fatal(err)
-		}
-	}
 	got := make([]byte, 7)
 	if _, err := io.ReadFull(server, got); err != nil || string(got) != "CONNECT" {
 		t.Errorf("got %q, %v", got, err)
@@ -359,6 +350,73 @@ func TestWebsocketEndsAsTCPWould(t *testing.T) {
 	}
 }
 
+// The broker wakes a reader by a deadline and lets it go on: wherever in a frame
+// that happens, nothing of it may be lost.
+func TestWebsocketReadGoesOnAfterADeadline(t *testing.T) {
+	l, conns := newWebsocket(t)
+	client, r, server := rawClient(t, l, conns)
+	stream := append(frame(false, opBinary, "ab"), frame(true, opPing, "p")...)
+	stream = append(stream, frame(true, opContinuation, strings.Repeat("x", 126))...)
+	var got []byte
+	buf := make([]byte, 300)
+	for _, b := range stream {
+		server.SetReadDeadline(time.Unix(1, 0))
+		if n, err := server.Read(buf); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("after %q: read %d, %v", got, n, err)
+		}
+		server.SetReadDeadline(time.Time{})
+		read := make(chan int)
+		go func() {
+			// Ends by payload or, for the bytes around it, by the deadline below.
+			n, _ := server.Read(buf)
+			read <- n
+		}()
+		client.Write([]byte{b})
+		server.SetReadDeadline(time.Now().Add(time.Millisecond))
+		got = append(got, buf[:<-read]...)
+	}
+	server.SetReadDeadline(time.Time{})
+	for want := "ab" + strings.Repeat("x", 126); string(got) != want; {
+		if !strings.HasPrefix(want, string(got)) {
+			t.Fatalf("got %q", got)
+		}
+		n, err := server.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, buf[:n]...)
+	}
+	if op, payload := readFrame(t, r); op != opPong || string(payload) != "p" {
+		t.Errorf("ping answered by frame %x %q", op, payload)
+	}
+}
+
+// A peer that pings and never reads holds nobody up for ever; Close ends it.
+func TestWebsocketCloseWhileAPongIsStuck(t *testing.T) {
+	l, conns := newWebsocket(t)
+	client, _, server := rawClient(t, l, conns)
+	if err := client.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error)
+	go func() {
+		_, err := server.Read(make([]byte, 4096))
+		read <- err
+	}()
+	// Once the server does not take pings any more, it is stuck in a pong.
+	flood := bytes.Repeat(frame(true, opPing, strings.Repeat("p", 125)), 1000)
+	for err := error(nil); !errors.Is(err, os.ErrDeadlineExceeded); {
+		client.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err = client.Write(flood); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+	server.Close()
+	if err := <-read; err == nil {
+		t.Error("Read after Close succeeds")
+	}
+}
+
 // Broken framing (RFC 6455): closed with an error, never a panic or a hang.
 func TestWebsocketMalformedFrames(t *testing.T) {
 	l, conns := newWebsocket(t)
@@ -370,12 +428,19 @@ func TestWebsocketMalformedFrames(t *testing.T) {
 		"fragmented ping":    frame(false, opPing, "x"),
 		"long ping":          frame(true, opPing, strings.Repeat("x", 126)),
 		"new message inside": append(frame(false, opBinary, "x"), frame(true, opBinary, "y")...),
+		"close of 1 byte":    frame(true, opClose, "x"),
+		"close status 1005":  frame(true, opClose, "\x03\xed"),
+		"close status 999":   frame(true, opClose, "\x03\xe7"),
 		"negative length":    {0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0},
 	} {
-		client, _, server := rawClient(t, l, conns)
+		client, r, server := rawClient(t, l, conns)
 		client.Write(bytes)
 		if _, err := io.Copy(io.Discard, server); err == nil {
 			t.Errorf("%s: read as a clean end", name)
+		}
+		op, payload := readFrame(t, r)
+		if op != opClose || binary.BigEndian.Uint16(payload) != uint16(websocket.StatusProtocolError) {
+			t.Errorf("%s: client got frame %x %x", name, op, payload)
 		}
 		server.Close()
 	}

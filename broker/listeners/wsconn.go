@@ -1,233 +1,214 @@
 package listeners
 
 import (
-	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
-// Waiter is a connection that can wait for input without being given a buffer,
-// so that an idle connection needs none. WebSocket connections are Waiters; on a
-// *net.TCPConn or *net.UnixConn use SyscallConn for the same.
-type Waiter interface {
-	// WaitReadable blocks until Read has something to return: payload or an
-	// error, which WaitReadable returns too. Not concurrently with Read.
-	WaitReadable() error
-}
-
 // ErrTextFrame is what Read returns after a peer sent a WebSocket data frame
-// that is not binary [MQTT-6.0.0-1]. The connection is closed by then.
+// that is not binary [MQTT-6.0.0-1].
 var ErrTextFrame = errors.New("listeners: websocket text frame, MQTT needs binary frames [MQTT-6.0.0-1]")
 
-// closeFrameTimeout bounds Close when the send buffer is full.
-const closeFrameTimeout = 100 * time.Millisecond
+const (
+	// closeFrameTimeout bounds Close when the send buffer is full.
+	closeFrameTimeout = 100 * time.Millisecond
+	// pongTimeout bounds the answer to a ping, which the reader sends: a peer
+	// that only pings and never reads must not hold the reader for ever.
+	pongTimeout = 5 * time.Second
+)
 
 // wsConn is a WebSocket connection as a stream of bytes. One goroutine may
 // read while another writes; Close may come from any.
+//
+// Reading needs no buffer of its own: what the socket gives goes into the
+// caller's, and the frames are taken apart there (decoder). So a read that a
+// deadline interrupts, even inside a frame's header, is continued by the next.
 type wsConn struct {
-	ws     *websocket.Conn
-	gate   *gate
-	msg    io.Reader // rest of the message being read; nil between messages
-	err    error     // first read error; sticks
+	conn  net.Conn
+	early []byte // came with the handshake; read first
+	dec   decoder
+	err   error // what ended reading; sticks, but for deadlines
+
 	closed atomic.Bool
+
+	mu            sync.Mutex // the socket's writing side: whole frames only
+	closeSent     bool
+	writeDeadline time.Time // as the caller set it
+	head          [frameHeaderMax]byte
+	vec           [2][]byte
+	bufs          net.Buffers
 }
 
-var (
-	_ net.Conn = (*wsConn)(nil)
-	_ Waiter   = (*wsConn)(nil)
-)
+var _ net.Conn = (*wsConn)(nil)
 
-// WaitReadable implements Waiter. Control frames are answered meanwhile.
-func (c *wsConn) WaitReadable() error {
-	if c.err != nil || c.msg != nil {
-		return c.err
-	}
-	typ, r, err := c.ws.Reader(context.Background())
-	if err != nil {
-		return c.fail(err)
-	}
-	if typ != websocket.MessageBinary {
-		c.shut(websocket.StatusUnsupportedData)
-		return c.fail(ErrTextFrame)
-	}
-	c.msg = r
-	return nil
+func newWSConn(conn net.Conn, early []byte) *wsConn {
+	c := &wsConn{conn: conn, early: early}
+	c.dec.control = c.onControl
+	return c
 }
 
 // Read returns payload of binary frames; frame borders don't show
-// [MQTT-6.0.0-2]. After a peer's close frame it returns io.EOF. A deadline that
-// passes is final, as every other error is.
+// [MQTT-6.0.0-2]. Control frames are answered meanwhile. After a peer's close
+// frame it returns io.EOF. After a deadline reading may go on.
 func (c *wsConn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, c.err
 	}
-	for {
-		if err := c.WaitReadable(); err != nil {
-			return 0, err
-		}
-		n, err := c.msg.Read(p)
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			c.msg, err = nil, nil
-		}
-		if err != nil {
-			return n, c.fail(err)
-		}
-		if n > 0 {
-			return n, nil
-		}
-	}
-}
-
-// fail remembers the first read error in the form a TCP connection would have
-// given: io.EOF, net.ErrClosed, or a net.Error.
-func (c *wsConn) fail(err error) error {
-	c.msg = nil
-	var ne net.Error
-	switch websocket.CloseStatus(err) {
-	case websocket.StatusNormalClosure, websocket.StatusGoingAway, websocket.StatusNoStatusRcvd:
-		c.err = io.EOF
-	default:
+	for c.err == nil {
+		n, err := c.readSocket(p)
+		payload, broken := c.dec.decode(p[:n])
 		switch {
-		case c.closed.Load() && !errors.Is(err, ErrTextFrame):
-			c.err = net.ErrClosed
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			c.err = io.ErrUnexpectedEOF
-		case errors.Is(err, io.EOF):
-			c.err = io.EOF
-		case errors.As(err, &ne):
-			c.err = ne
-		default:
-			c.err = err
+		case broken != nil:
+			c.fail(broken)
+		case err != nil && errors.Is(err, os.ErrDeadlineExceeded):
+			if payload == 0 {
+				return 0, err
+			}
+		case err != nil:
+			c.fail(err)
+		}
+		if payload > 0 {
+			return payload, nil
 		}
 	}
-	return c.err
+	return 0, c.err
 }
 
-// Write sends p as one binary frame.
+func (c *wsConn) readSocket(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		if c.early = c.early[n:]; len(c.early) == 0 {
+			c.early = nil
+		}
+		return n, nil
+	}
+	return c.conn.Read(p)
+}
+
+// fail remembers why reading ended. If that was the peer's fault, it is told
+// and the connection closed at once.
+func (c *wsConn) fail(err error) {
+	var frame *frameError
+	switch {
+	case errors.As(err, &frame):
+		if cerr := c.shut(frame.status); cerr != nil {
+			err = errors.Join(err, cerr)
+		}
+	case errors.Is(err, io.EOF) && c.dec.inside():
+		err = io.ErrUnexpectedEOF
+	}
+	c.err = err
+}
+
+// onControl handles a whole control frame, on the reader's goroutine.
+func (c *wsConn) onControl(opcode byte, payload []byte) error {
+	switch opcode {
+	case opPing:
+		return c.pong(payload)
+	case opClose:
+		status, err := closeStatus(payload)
+		if err != nil {
+			return err
+		}
+		c.sendClose(status)
+		return io.EOF
+	}
+	return nil // a pong that nobody asked for (RFC 6455, 5.5.3)
+}
+
+func (c *wsConn) pong(payload []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closeSent {
+		return nil
+	}
+	until := time.Now().Add(pongTimeout)
+	if !c.writeDeadline.IsZero() && c.writeDeadline.Before(until) {
+		until = c.writeDeadline
+	}
+	err := c.conn.SetWriteDeadline(until)
+	if err == nil {
+		_, err = c.conn.Write(append(appendFrameHeader(nil, opPong, len(payload)), payload...))
+	}
+	if err == nil {
+		err = c.conn.SetWriteDeadline(c.writeDeadline)
+	}
+	return err
+}
+
+// Write sends p as one binary frame and returns how much of p went out.
 func (c *wsConn) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	return c.gate.writeFrame(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closeSent {
+		return 0, net.ErrClosed
+	}
+	head := appendFrameHeader(c.head[:0], opBinary, len(p))
+	c.vec[0], c.vec[1] = head, p
+	c.bufs = c.vec[:] // a field, so that no slice header escapes to the heap
+	n, err := c.bufs.WriteTo(c.conn)
+	c.vec[1], c.bufs = nil, nil
+	return max(int(n)-len(head), 0), err
 }
 
 // Close sends a close frame if that is possible without waiting for the peer,
 // and closes the socket.
-func (c *wsConn) Close() error { return c.shut(websocket.StatusNormalClosure) }
+func (c *wsConn) Close() error { return c.shut(statusNormal) }
 
-func (c *wsConn) shut(code websocket.StatusCode) error {
+func (c *wsConn) shut(status uint16) error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
-	c.gate.sendClose(code)
-	// The library may have closed already, in answer to the peer's close frame.
-	if err := c.ws.CloseNow(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
-}
-
-func (c *wsConn) LocalAddr() net.Addr                { return c.gate.LocalAddr() }
-func (c *wsConn) RemoteAddr() net.Addr               { return c.gate.RemoteAddr() }
-func (c *wsConn) SetDeadline(t time.Time) error      { return c.gate.SetDeadline(t) }
-func (c *wsConn) SetReadDeadline(t time.Time) error  { return c.gate.SetReadDeadline(t) }
-func (c *wsConn) SetWriteDeadline(t time.Time) error { return c.gate.SetWriteDeadline(t) }
-
-// Bits of a frame header (RFC 6455, 5.2).
-const (
-	frameFin    = 0x80
-	frameBinary = 0x2
-	frameClose  = 0x8
-	frameOpcode = 0x0f
-	frameLen16  = 126
-	frameLen64  = 127
-)
-
-// gate is the one door to the socket: data frames from wsConn and control
-// frames from the library pass it whole, one at a time.
-type gate struct {
-	net.Conn
-	early []byte // came with the handshake; read first
-
-	mu        sync.Mutex
-	closeSent bool
-	head      [10]byte
-	vec       [2][]byte
-	bufs      net.Buffers
-}
-
-// Read serves what the HTTP server had read too far, then the socket.
-func (g *gate) Read(p []byte) (int, error) {
-	if len(g.early) > 0 {
-		n := copy(p, g.early)
-		if g.early = g.early[n:]; len(g.early) == 0 {
-			g.early = nil
-		}
-		return n, nil
-	}
-	return g.Conn.Read(p)
-}
-
-// Write takes whole control frames from the library.
-func (g *gate) Write(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(p) > 0 && p[0]&frameOpcode == frameClose {
-		g.closeSent = true
-	}
-	return g.Conn.Write(p)
-}
-
-// writeFrame sends p as one unmasked binary frame and returns how much of p
-// went out.
-func (g *gate) writeFrame(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closeSent {
-		return 0, net.ErrClosed
-	}
-	head := appendFrameHeader(g.head[:0], len(p))
-	g.vec[0], g.vec[1] = head, p
-	g.bufs = g.vec[:]
-	n, err := g.bufs.WriteTo(g.Conn)
-	g.vec[1], g.bufs = nil, nil
-	return max(int(n)-len(head), 0), err
-}
-
-// appendFrameHeader appends the header of an unmasked, final binary frame.
-func appendFrameHeader(dst []byte, n int) []byte {
-	dst = append(dst, frameFin|frameBinary)
-	switch {
-	case n < frameLen16:
-		return append(dst, byte(n))
-	case n < 1<<16:
-		return binary.BigEndian.AppendUint16(append(dst, frameLen16), uint16(n))
-	default:
-		return binary.BigEndian.AppendUint64(append(dst, frameLen64), uint64(n))
-	}
+	c.sendClose(status)
+	return c.conn.Close()
 }
 
 // sendClose sends a close frame unless one was sent or a write is under way: a
 // peer that does not read would not see it anyway.
-func (g *gate) sendClose(code websocket.StatusCode) {
-	if !g.mu.TryLock() {
+func (c *wsConn) sendClose(status uint16) {
+	if !c.mu.TryLock() {
 		return
 	}
-	defer g.mu.Unlock()
-	if g.closeSent {
+	defer c.mu.Unlock()
+	if c.closeSent {
 		return
 	}
-	g.closeSent = true
-	frame := binary.BigEndian.AppendUint16([]byte{frameFin | frameClose, 2}, uint16(code))
-	if g.SetWriteDeadline(time.Now().Add(closeFrameTimeout)) == nil {
+	c.closeSent = true
+	if c.conn.SetWriteDeadline(time.Now().Add(closeFrameTimeout)) == nil {
 		// Best effort: the socket is closed next, whatever becomes of it.
-		_, _ = g.Conn.Write(frame)
+		_, _ = c.conn.Write(appendCloseFrame(nil, status))
 	}
+}
+
+// LocalAddr implements net.Conn.
+func (c *wsConn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// RemoteAddr implements net.Conn.
+func (c *wsConn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+
+// SetReadDeadline implements net.Conn.
+func (c *wsConn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
+
+// SetDeadline implements net.Conn.
+func (c *wsConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *wsConn) SetWriteDeadline(t time.Time) error {
+	if !c.mu.TryLock() {
+		// A write is under way, and this may be meant to end it.
+		return c.conn.SetWriteDeadline(t)
+	}
+	defer c.mu.Unlock()
+	c.writeDeadline = t
+	return c.conn.SetWriteDeadline(t)
 }

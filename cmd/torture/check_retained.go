@@ -83,10 +83,11 @@ func (c *Checker) read(p *peer, e *Event) {
 }
 
 // missing reports whether a topic has sent nothing in this look, but must not
-// be empty.
+// be empty. A live message that is new enough is as good as the value it has
+// replaced.
 func (c *Checker) missing(p *peer, topic string) bool {
 	floor, r := p.floors[topic], c.retained[topic]
-	return !p.values[topic] && floor > 0 && !r.clears.any(floor, r.sent)
+	return !p.values[topic] && floor > 0 && p.live[topic] < floor && !r.clears.any(floor, r.sent)
 }
 
 // Missing returns how many retained values a reader still has to get.

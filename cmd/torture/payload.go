@@ -16,12 +16,23 @@ const payloadOverhead = 2 + 4
 var errPayload = errors.New("torture: payload is damaged")
 
 // AppendPayload appends the payload of m, filled up to size bytes if it is
-// shorter. The filler repeats the name, so it compresses like telemetry does.
+// shorter. One filler in four repeats the name and so compresses like telemetry
+// does, the others are noise and fill the log. The same message and size give
+// the same bytes.
 func AppendPayload(dst []byte, m Message, size int) []byte {
 	start := len(dst)
 	name := m.String()
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(name)))
 	dst = append(dst, name...)
+	if m.Seq%4 != 0 {
+		noise := crc32.ChecksumIEEE(dst[start:]) | 1
+		for size-(len(dst)-start) > 8 {
+			noise ^= noise << 13 // xorshift
+			noise ^= noise >> 17
+			noise ^= noise << 5
+			dst = binary.BigEndian.AppendUint32(dst, noise)
+		}
+	}
 	for n := size - (len(dst) - start) - 4; n > 0; n = size - (len(dst) - start) - 4 {
 		dst = append(dst, name[:min(n, len(name))]...)
 	}

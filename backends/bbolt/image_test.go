@@ -204,7 +204,7 @@ func (img *image) mutations(t *testing.T, random int) []mutation {
 		all = append(all, flip(bit), flip(pageSize*8+bit))
 	}
 	for _, p := range live {
-		for range 30 {
+		for range 20 {
 			m := flip(p*pageSize*8 + r.IntN((16+16)*8))
 			m.must = true
 			all = append(all, m)
@@ -246,7 +246,7 @@ func TestDamagedFiles(t *testing.T) {
 	img := build(t)
 	d := newDisk(t, img.file)
 	found, harmless, older := 0, 0, 0
-	for _, m := range img.mutations(t, 1500) {
+	for _, m := range img.mutations(t, 800) {
 		bad := m.do(bytes.Clone(img.file))
 		d.write(bad)
 		got, err := openAndLoad(t, d.path, bbolt.Options{ReadOnly: true})
@@ -327,7 +327,7 @@ func TestDamagedFilesUnchecked(t *testing.T) {
 		keys = append(keys, []byte(k))
 	}
 	found := 0
-	for i, m := range img.mutations(t, 1000) {
+	for i, m := range img.mutations(t, 600) {
 		if i%3 != 0 || m.wild {
 			continue
 		}

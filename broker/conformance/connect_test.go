@@ -8,7 +8,7 @@ import (
 	"github.com/wind-c/comqtt/v3/broker/packets"
 )
 
-// Proves 5.0 [MQTT-3.1.4-5] [MQTT-3.2.0-1]; 3.1.1 [MQTT-3.1.4-4] [MQTT-3.2.0-1].
+// Proves 5.0 [MQTT-3.1.4-5] [MQTT-3.2.0-1]; 3.1.1 [MQTT-3.1.4-4] [MQTT-3.2.0-1] [MQTT-7.0.0-2].
 func TestConnect_MQTT_3_1_4_5_Accepted(t *testing.T) {
 	t.Parallel()
 	versions(t, func(t *testing.T, v packets.Version) {

@@ -294,8 +294,8 @@ func TestPublish_MQTT_3_3_4_6_SubscriptionIdentifier(t *testing.T) {
 	c.rejected(packets.CodeProtocolError)
 }
 
-// Proves 5.0 [MQTT-3.3.2-3] [§3.4.2.1] [§3.5.2.1].
-func TestPublish_MQTT_3_4_2_1_NoMatchingSubscribers(t *testing.T) {
+// Proves 5.0 [§3.4.2.1] [§3.5.2.1].
+func TestPublish_NoMatchingSubscribers(t *testing.T) {
 	t.Parallel()
 	topic := name(t)
 	p, s := shared(t).connect(t, packets.V5, name(t)), shared(t).connect(t, packets.V5, name(t))

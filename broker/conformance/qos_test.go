@@ -17,7 +17,7 @@ func kinds(t *testing.T, v packets.Version, test func(t *testing.T, home ...with
 // A QoS 2 PUBLISH repeated before PUBREL is answered and not delivered again,
 // whether it comes on the same connection or on the next.
 //
-// Proves 5.0 [MQTT-4.3.3-10] [MQTT-4.3.3-12] [MQTT-4.3.3-9]; 3.1.1 [MQTT-4.3.3-2].
+// Proves 5.0 [MQTT-4.3.3-10] [MQTT-4.3.3-12]; 3.1.1 [MQTT-4.3.3-2].
 func TestQoS2_MQTT_4_3_3_10_NoDuplicates(t *testing.T) {
 	t.Parallel()
 	versions(t, func(t *testing.T, v packets.Version) {
@@ -49,6 +49,33 @@ func TestQoS2_MQTT_4_3_3_10_NoDuplicates(t *testing.T) {
 				p.ack(packets.TypePubcomp, 10)
 				s.expect(topic, "once")
 				s.quiet()
+			}
+		})
+	})
+}
+
+// PUBRELs follow the order of the PUBRECs, whatever the order of the messages.
+//
+// Proves 5.0 [MQTT-4.6.0-4]; 3.1.1 [MQTT-4.6.0-4].
+func TestQoS2_MQTT_4_6_0_4_PubrelOrder(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v packets.Version) {
+		kinds(t, v, func(t *testing.T, home ...with) {
+			p, s, topic := pair(t, v, 2, home...)
+			var b []byte
+			var open []*packets.Publish
+			for i := range 20 {
+				p.publish(message(topic, 2, fmt.Sprint(i)))
+				open = append(open, s.see(topic, fmt.Sprint(i)))
+			}
+			for i := range 20 {
+				b = packets.AppendAck(b, v, packets.TypePubrec, open[(i*7)%20].PacketID, 0)
+			}
+			s.write(b)
+			for i := range 20 {
+				if a := want[*packets.Ack](s); a.Type != packets.TypePubrel || a.PacketID != open[(i*7)%20].PacketID {
+					t.Fatalf("got %s as answer %d", describe(a), i)
+				}
 			}
 		})
 	})
@@ -253,7 +280,7 @@ func TestRedelivery_MQTT_4_4_0_2_ErrorsEndIt(t *testing.T) {
 // Messages of one publisher on one topic arrive in order, per QoS, whatever
 // the subscriber's session is and however many come at once.
 //
-// Proves 5.0 [MQTT-4.6.0-5] [MQTT-4.6.0-6]; 3.1.1 [MQTT-4.6.0-5] [MQTT-4.6.0-6].
+// Proves 5.0 [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-4.6.0-2] [MQTT-4.6.0-3]; 3.1.1 [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-4.6.0-2] [MQTT-4.6.0-3].
 func TestOrder_MQTT_4_6_0_5_PerTopicAndQoS(t *testing.T) {
 	t.Parallel()
 	versions(t, func(t *testing.T, v packets.Version) {

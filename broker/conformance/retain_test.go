@@ -130,6 +130,12 @@ func TestRetain_MQTT_3_3_1_12_AsPublished(t *testing.T) {
 					}
 				}
 			}
+			asIs.mustSubscribe(topic, 2) // replaced by a subscription without it
+			asIs.expect(topic, "x")
+			p.publish(retained(topic, 1, "y"))
+			if m := asIs.expect(topic, "y"); m.Retain {
+				t.Fatalf("after resubscribing: %s", describe(m))
+			}
 		})
 	})
 }

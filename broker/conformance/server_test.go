@@ -12,7 +12,7 @@ import (
 // What the CONNACK advertises: everything is supported, and limits are told.
 // Packages packets and the client of these tests check the rest of it.
 //
-// Proves 5.0 [MQTT-3.2.2-1] [MQTT-3.2.2-8] [MQTT-3.2.2-9] [MQTT-3.2.2-12] [MQTT-3.2.2-13] [MQTT-3.2.0-2] [MQTT-3.1.2-28]; 3.1.1 [§3.2.2.1].
+// Proves 5.0 [MQTT-3.2.2-1] [MQTT-3.2.2-8] [MQTT-3.2.2-9] [MQTT-3.2.2-10] [MQTT-3.2.2-12] [MQTT-3.2.2-13] [MQTT-3.2.0-2] [MQTT-3.1.2-28]; 3.1.1 [§3.2.2.1].
 func TestConnack_MQTT_3_2_2_9_Capabilities(t *testing.T) {
 	t.Parallel()
 	in := start(t, func(o *broker.Options) {
@@ -35,7 +35,10 @@ func TestConnack_MQTT_3_2_2_9_Capabilities(t *testing.T) {
 		case p.HasAssignedClientID, p.HasServerKeepAlive, p.HasServerReference, p.HasReasonString:
 			t.Errorf("uncalled for: %+v", p)
 		}
-		c.publish(retained("a", 2, "x"))
+		for qos := range byte(3) {
+			c.mustSubscribe("a/#", qos|retainNever)
+		}
+		c.publish(retained("b", 2, "x"))
 		c.bye(0)
 	}
 	// A session expiry that is granted is not repeated.
@@ -193,7 +196,7 @@ func TestConnect_MQTT_3_1_4_2_NotLetIn(t *testing.T) {
 
 // A publish or a subscription that is not allowed.
 //
-// Proves 5.0 [§3.4.2.1] [§3.5.2.1] [MQTT-4.3.3-9] [MQTT-3.8.4-7] [MQTT-3.2.2-8]; 3.1.1 [§3.3.5] [MQTT-3.3.5-2] [MQTT-3.8.4-5].
+// Proves 5.0 [§3.4.2.1] [§3.5.2.1] [MQTT-4.3.3-9] [MQTT-3.8.4-7]; 3.1.1 [§3.3.5] [MQTT-3.3.5-2] [MQTT-3.8.4-5].
 func TestPublish_NotAuthorized(t *testing.T) {
 	t.Parallel()
 	in := start(t, func(o *broker.Options) { o.Authenticator = gate{}; o.Limits.ReceiveMaximum = 2 })
@@ -208,6 +211,18 @@ func TestPublish_NotAuthorized(t *testing.T) {
 		}
 		c.publish(message("eve/x", 0, "x"))
 	}
+	// A PUBREC with a failure ends it: the identifier is for a new message.
+	for _, to := range []struct {
+		topic string
+		code  packets.Code
+	}{{"eve/x", packets.CodeNotAuthorized}, {"bob/y", packets.CodeNoMatchingSubscribers}} {
+		m := message(to.topic, 2, "x")
+		m.PacketID = 4000
+		c.send(m)
+		must(t, "PUBREC", c.ack(packets.TypePubrec, 4000).Code, to.code)
+	}
+	c.send(&packets.Ack{Type: packets.TypePubrel, PacketID: 4000})
+	must(t, "PUBCOMP", c.ack(packets.TypePubcomp, 4000).Code, packets.CodeSuccess)
 	must(t, "subscribe", c.subscribe("eve/#", 1), packets.CodeNotAuthorized)
 	must(t, "subscribe", c.subscribe("$share/g/eve/x", 1), packets.CodeNotAuthorized)
 	must(t, "subscribe", c.subscribe("bob/#", 1), 1)

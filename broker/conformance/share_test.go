@@ -228,19 +228,23 @@ func TestShare_ConnectedFirst(t *testing.T) {
 // A shared and a plain subscription of one client are two, and unsubscribing
 // from one leaves the other.
 //
-// Proves 5.0 [§4.8.2] [MQTT-3.10.4-1].
-func TestShare_BesidePlain(t *testing.T) {
+// Proves 5.0 [§4.8.2] [MQTT-3.10.4-1] [MQTT-3.3.4-5].
+func TestShare_MQTT_3_3_4_5_BesidePlain(t *testing.T) {
 	t.Parallel()
 	kinds(t, packets.V5, func(t *testing.T, home ...with) {
 		topic := name(t)
 		c := shared(t).connect(t, packets.V5, name(t), home...)
-		c.mustSubscribe(topic, 1)
-		c.mustSubscribe("$share/g/"+topic, 1)
+		c.subscribeID(topic, 1, 11)
+		c.subscribeID("$share/g/"+topic, 1, 22)
 		p := shared(t).connect(t, packets.V5, name(t))
-		p.publish(message(topic, 1, "x"))
-		c.expect(topic, "x")
-		c.expect(topic, "x")
-		c.quiet()
+		for qos := range byte(3) { // two copies, each with its own identifier
+			p.publish(message(topic, qos, "x"))
+			a, b := c.expect(topic, "x").Props.SubscriptionIDs, c.expect(topic, "x").Props.SubscriptionIDs
+			if len(a) != 1 || len(b) != 1 || a[0]+b[0] != 33 {
+				t.Errorf("QoS %d: subscription identifiers %v and %v", qos, a, b)
+			}
+			c.quiet()
+		}
 		c.unsubscribe(topic)
 		p.publish(message(topic, 1, "y"))
 		c.expect(topic, "y")

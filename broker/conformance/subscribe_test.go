@@ -306,7 +306,7 @@ func TestSubscribe_MQTT_3_3_4_3_RetainedIdentifier(t *testing.T) {
 	})
 }
 
-// Proves 5.0 [§3.8.2.1.2] [§3.8.2.1.3].
+// Proves 5.0 [§3.8.2.1.2].
 func TestSubscribe_IdentifierInvalid(t *testing.T) {
 	t.Parallel()
 	for what, props := range map[string][]byte{
@@ -413,7 +413,7 @@ func TestUnsubscribe_MQTT_3_10_4_3_CompletesDelivery(t *testing.T) {
 
 // Every filter against every topic that the specification gives as examples.
 //
-// Proves 5.0 [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1] [MQTT-4.7.3-4] [MQTT-3.3.2-3]; 3.1.1 [MQTT-4.7.1-2] [MQTT-4.7.1-3] [MQTT-4.7.2-1] [MQTT-4.7.3-4] [MQTT-3.3.2-3].
+// Proves 5.0 [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1] [MQTT-4.7.3-4] [MQTT-3.3.2-3]; 3.1.1 [MQTT-3.8.3-2] [MQTT-4.7.1-2] [MQTT-4.7.1-3] [MQTT-4.7.2-1] [MQTT-4.7.3-4] [MQTT-3.3.2-3].
 func TestTopics_MQTT_4_7_1_1_Matching(t *testing.T) {
 	t.Parallel()
 	in := start(t, nil)

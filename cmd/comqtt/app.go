@@ -15,6 +15,7 @@ USAGE:
 
 COMMANDS:
    serve      run the broker (what comqtt does without a command)
+   bench      measure this or another broker under load
    version    print the version
 
 Flags of a command: comqtt COMMAND --help
@@ -36,7 +37,7 @@ func (p *program) app() *cli.App {
 		CustomAppHelpTemplate: appHelp,
 		ExitErrHandler:        func(*cli.Context, error) {},
 		OnUsageError:          usageErrorOf(nil),
-		Commands:              []*cli.Command{p.serveCommand(), p.versionCommand()},
+		Commands:              []*cli.Command{p.serveCommand(), p.benchCommand(), p.versionCommand()},
 		// Reached when the first word is no command.
 		Action: func(c *cli.Context) error {
 			return unknown("command", c.Args().First(), commandNames(c.App), "comqtt --help")

@@ -74,14 +74,14 @@ func (p *program) serve(s *settings, log *slog.Logger) error {
 	l := &life{p: p, s: s, log: log, srv: srv}
 	bound, err := bindMQTT(s, log, srv)
 	if err != nil {
-		return errors.Join(err, srv.discard())
+		return errors.Join(err, srv.Close(context.Background()))
 	}
 	if s.http != "" {
 		health := admin.New(admin.Options{Addr: s.http, Version: version(), Logger: log, Status: func() admin.Status {
 			return srv.describe(l.status())
 		}})
 		if err := health.Listen(); err != nil {
-			return errors.Join(err, srv.discard())
+			return errors.Join(err, srv.Close(context.Background()))
 		}
 		bound.http = health.Address()
 		answered := make(chan error, 1)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/wind-c/comqtt/v3/broker"
 	"github.com/wind-c/comqtt/v3/broker/admin"
-	"github.com/wind-c/comqtt/v3/broker/listeners"
 )
 
 const (
@@ -23,13 +22,9 @@ const (
 
 // brokerServer is the broker as a life sees it.
 type brokerServer struct {
-	srv       *broker.Server
-	s         *settings
-	listeners []listeners.Listener
-
-	ready  chan struct{}
-	ctx    context.Context // ends the recovery when the stop comes first
-	cancel context.CancelFunc
+	*broker.Server
+	s     *settings
+	ready chan struct{}
 
 	replayed, toReplay atomic.Int64 // bytes
 }
@@ -56,8 +51,7 @@ func newBroker(s *settings, log *slog.Logger) (*brokerServer, error) {
 	if err != nil {
 		return nil, &exitError{code: exitUsage, err: err, hints: []string{"see comqtt serve --help"}}
 	}
-	b.srv = srv
-	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.Server = srv
 	return b, nil
 }
 
@@ -89,29 +83,17 @@ func limits(s *settings) broker.Limits {
 	return l
 }
 
-// AddListener binds l.
-func (b *brokerServer) AddListener(l listeners.Listener) error {
-	if err := b.srv.AddListener(l); err != nil {
-		return err
-	}
-	b.listeners = append(b.listeners, l)
-	return nil
-}
-
 // Serve implements server.
-func (b *brokerServer) Serve(context.Context) error {
+func (b *brokerServer) Serve(ctx context.Context) error {
 	done := make(chan struct{})
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
 		b.watchReady(done)
 	}()
-	err := b.srv.Serve(b.ctx)
+	err := b.Server.Serve(ctx)
 	close(done)
 	<-watched
-	if errors.Is(err, broker.ErrClosed) || errors.Is(err, context.Canceled) && b.ctx.Err() != nil {
-		return nil // told to stop before it was ready
-	}
 	return err
 }
 
@@ -119,7 +101,7 @@ func (b *brokerServer) Serve(context.Context) error {
 func (b *brokerServer) watchReady(done <-chan struct{}) {
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
-	for !b.srv.Ready() {
+	for !b.Server.Ready() {
 		select {
 		case <-tick.C:
 		case <-done:
@@ -132,44 +114,24 @@ func (b *brokerServer) watchReady(done <-chan struct{}) {
 // Ready implements server.
 func (b *brokerServer) Ready() <-chan struct{} { return b.ready }
 
-// Fatal implements server.
-func (b *brokerServer) Fatal() <-chan error { return b.srv.Fatal() }
-
-// Close implements server.
+// Close implements server. Before the broker is ready it gives the recovery up:
+// nothing is lost by that, and a long replay must not hold up the stop.
 func (b *brokerServer) Close(ctx context.Context) error {
-	select {
-	case <-b.ready:
-	default:
-		// Still recovering: nothing is lost by giving that up, and a long replay
-		// must not hold up the stop.
-		b.cancel()
-		return b.discard()
-	}
-	if err := b.srv.Close(ctx); !errors.Is(err, broker.ErrClosed) {
+	if err := b.Server.Close(ctx); !errors.Is(err, broker.ErrClosed) {
 		return err
 	}
 	return nil
 }
 
-// discard gives the addresses of a broker back that was not served.
-func (b *brokerServer) discard() error {
-	b.cancel()
-	var errs []error
-	for _, l := range b.listeners {
-		errs = append(errs, l.Close())
-	}
-	return errors.Join(errs...)
-}
-
 // describe adds to a status what the broker knows.
 func (b *brokerServer) describe(st admin.Status) admin.Status {
-	info := b.srv.Info()
+	info := b.Info()
 	if total := b.toReplay.Load(); total > 0 {
 		st.Percent = int(100 * b.replayed.Load() / total)
 	}
 	recovery := admin.Check{Name: "recovery", Detail: "under way"}
 	if st.State != admin.Recovering {
-		r := b.srv.Recovered()
+		r := b.Recovered()
 		recovery.OK, recovery.Detail = true, r.String()
 	}
 	working := st.State == admin.Ready || st.State == admin.Stopping
@@ -186,7 +148,7 @@ func (b *brokerServer) describe(st admin.Status) admin.Status {
 
 // recovered is what the banner shows. Call it when ready.
 func (b *brokerServer) recovered() *recovered {
-	r := b.srv.Recovered()
+	r := b.Recovered()
 	out := &recovered{
 		created: r.Created, records: r.Records, elapsed: r.Duration,
 		sessions: uint64(r.Sessions), retained: uint64(r.Retained), queued: uint64(r.Queued),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -98,8 +99,8 @@ func (m *moment) images(fn func(what string, disk files)) {
 }
 
 // checkImage opens an image and expects exactly a prefix that ends between
-// acked and written, and a log that works.
-func checkImage(t *testing.T, o Options, m *moment, what string, disk files) {
+// acked and written, and, if it is to be thorough, a log that works on.
+func checkImage(t *testing.T, o Options, m *moment, what string, disk files, thorough bool) {
 	t.Helper()
 	disk.write(t, o.Dir)
 	o.Hooks = nil
@@ -114,6 +115,10 @@ func checkImage(t *testing.T, o Options, m *moment, what string, disk files) {
 		checkSaved(t, r)
 	}
 	verify(t, l, 1, l.Last())
+	if !thorough {
+		mustClose(t, l)
+		return
+	}
 	commit(t, l, 2)
 	verify(t, l, 1, l.Last())
 	last := l.Last()
@@ -160,7 +165,7 @@ func TestCrashImagesAlways(t *testing.T) {
 		m := &moments[i]
 		m.images(func(what string, disk files) {
 			images++
-			checkImage(t, o, m, what, disk)
+			checkImage(t, o, m, what, disk, images%5 == 0 || !strings.HasPrefix(what, "cut"))
 		})
 	}
 	if images < 2000 {
@@ -201,8 +206,9 @@ func TestCrashImagesNever(t *testing.T) {
 	for i := range moments {
 		m := &moments[i]
 		m.images(func(what string, disk files) {
-			if images++; images%3 == 0 || len(what) < 8 || what[:3] != "cut" { // every third cut
-				checkImage(t, o, m, what, disk)
+			images++
+			if cut := strings.HasPrefix(what, "cut"); !cut || images%3 == 0 {
+				checkImage(t, o, m, what, disk, !cut)
 			}
 		})
 	}

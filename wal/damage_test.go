@@ -80,6 +80,9 @@ func TestEveryBitFlipIsFound(t *testing.T) {
 			disk.write(t, dir)
 			whole := segs[2].Last
 			for i, seg := range segs {
+				if end.lost == 0 && i < 2 { // as above
+					continue
+				}
 				flipAll(t, filepath.Join(dir, seg.Name), disk[seg.Name], func(off int64, bit int) {
 					in, torn, err := inspect(t, dir, 0, 0)
 					inLast := i == 2 && off >= last.Offset

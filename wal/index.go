@@ -50,10 +50,15 @@ type index struct {
 func (x *index) begin(number uint64, path string, next uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if n := len(x.segs); n > 0 {
-		x.segs[n-1].frames = slices.Clip(x.segs[n-1].frames)
-	}
+	x.trim()
 	x.segs = append(x.segs, &segment{number: number, path: path, first: next, last: next - 1})
+}
+
+// trim frees the spare room of the last segment, which is complete.
+func (x *index) trim() {
+	if n := len(x.segs); n > 0 {
+		x.segs[n-1].frames = append([]loc(nil), x.segs[n-1].frames...)
+	}
 }
 
 // add adds an entry with a frame of frameSize bytes to the last segment.

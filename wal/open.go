@@ -85,6 +85,7 @@ func (x *index) visit(seg *SegmentInfo, e *entry) error {
 		return fmt.Errorf("wal: segment %s is larger than any version makes", seg.Name)
 	}
 	if n := len(x.segs); n == 0 || x.segs[n-1].number != seg.Number {
+		x.trim()
 		x.segs = append(x.segs, &segment{
 			number: seg.Number, path: seg.Path, first: e.First, last: e.First - 1,
 		})
@@ -244,7 +245,7 @@ func (l *Log) rewrite(name string, src io.ReaderAt, size int64, mark *Frame) err
 		return fmt.Errorf("wal: rewrite last segment: %w", err)
 	}
 	if src != nil {
-		_, err = io.Copy(f, io.NewSectionReader(src, 0, size))
+		_, err = io.CopyN(f, io.NewSectionReader(src, 0, size), size)
 	}
 	if err == nil && mark != nil {
 		_, err = f.Write(l.encodeEntry(mark))

@@ -36,6 +36,9 @@ func (l *Log) ReadRecord(index uint64, dst []byte) ([]byte, error) {
 		if errors.Is(err, os.ErrClosed) {
 			continue // evicted or dropped since
 		}
+		if err == nil && !d.has(index) {
+			err = ErrOrder
+		}
 		if err != nil {
 			l.read.free(d)
 			return dst, l.describeRead(s, at, index, err)

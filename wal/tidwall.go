@@ -26,7 +26,8 @@ type tidwallEngine struct {
 	dir         string
 	segmentSize int64
 	log         *wal.Log
-	rotations   int // since log was opened
+	rotations   int                  // since log was opened
+	sync        func(*os.File) error // syncData
 
 	mu   sync.RWMutex // guards tail and file; held shared during a sync
 	tail Position
@@ -40,7 +41,7 @@ const rotationsMax = 10_000
 
 // OpenTidwall is the default Options.Engine.
 func OpenTidwall(dir string, tail uint64, segmentSize int64) (Engine, error) {
-	e := &tidwallEngine{dir: dir, segmentSize: segmentSize}
+	e := &tidwallEngine{dir: dir, segmentSize: segmentSize, sync: syncData}
 	if err := e.open(); err != nil {
 		return nil, err
 	}
@@ -132,7 +133,7 @@ func (e *tidwallEngine) reopen() error {
 func (e *tidwallEngine) Sync() error {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if err := syncData(e.file); err != nil {
+	if err := e.sync(e.file); err != nil {
 		return fmt.Errorf("wal: sync segment %d: %w", e.tail.Segment, err)
 	}
 	return nil

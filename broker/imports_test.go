@@ -29,6 +29,7 @@ var floors = []map[string]string{ // path prefix → wing
 	{"recovery": "recovery"},
 	{"broker/": "broker"},
 	{"broker": ""},
+	{"cmd/bench": ""}, // the engine of a verb of cmd/comqtt
 	{"cmd": "", "examples": ""},
 }
 
@@ -211,6 +212,8 @@ func TestImportRules(t *testing.T) {
 		{"broker", "broker/admin", true},
 		{"broker", "cmd/comqtt", false},
 		{"cmd/comqtt", "broker", true},
+		{"cmd/comqtt", "cmd/bench", true},
+		{"cmd/bench", "cmd/comqtt", false},
 		{"cmd/torture", "cmd/comqtt", false},
 		{"somewhere", "session", false},
 	} {

@@ -17,6 +17,8 @@ func (s *suite) testDamage(t *testing.T) {
 			b := s.new(t)
 			for i := range 500 {
 				b.put(fmt.Sprintf("M%d", i), strings.Repeat("m", i))
+				// Neighbours, so that the damage is deep in its table.
+				b.put(fmt.Sprintf("%s\xffneighbour%d", key[:1], i), strings.Repeat("n", 100))
 			}
 			b.put(key, strings.Repeat("v", 100))
 			b.commit()
@@ -34,7 +36,7 @@ func (s *suite) testDamage(t *testing.T) {
 			wantDamaged(t, "scan of all", err)
 			err = b.Get(t.Context(), [][]byte{[]byte(key)}, func(int, []byte) error { return errors.New("served") })
 			wantDamaged(t, "get", err)
-			b.wantGet([]string{"M3"}, "mmm")
+			b.wantGet([]string{"M3", key[:1] + "\xffneighbour499"}, "mmm", strings.Repeat("n", 100))
 		})
 	}
 }

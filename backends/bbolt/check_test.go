@@ -111,6 +111,41 @@ func TestCheckAccepts(t *testing.T) {
 	}
 }
 
+// TestCheckInline: a small table lies in the value of its bucket; there, too, the
+// count of its pairs is vouched for.
+func TestCheckInline(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.bbolt")
+	s, err := Open(path, Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b backends.Batch
+	b.Put([]byte("Wone"), []byte("pair"))
+	if err := errors.Join(s.Commit(t.Context(), &b, backends.Mark{Applied: 1}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := bytes.LastIndex(content, []byte("Wonepair"))
+	count := pair - elementSize - pageHeader + 10
+	if pair < 0 || content[count] != 1 {
+		t.Fatalf("no inline page before offset %d", pair)
+	}
+	for _, n := range []byte{0, 2, 255} {
+		bad := bytes.Clone(content)
+		bad[count] = n
+		c, err := newChecker(t.Context(), bytes.NewReader(bad), path, int64(len(bad)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.check(); !errors.Is(err, backends.ErrDamaged) {
+			t.Errorf("count %d: %v, want ErrDamaged", n, err)
+		}
+	}
+}
+
 // TestCheckBesideCommits: the check reads a snapshot, whatever is committed
 // meanwhile.
 func TestCheckBesideCommits(t *testing.T) {

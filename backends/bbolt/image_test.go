@@ -204,8 +204,12 @@ func (img *image) mutations(t *testing.T, random int) []mutation {
 		all = append(all, flip(bit), flip(pageSize*8+bit))
 	}
 	for _, p := range live {
-		for range 20 {
-			m := flip(p*pageSize*8 + r.IntN((16+16)*8))
+		bits := []int{10 * 8, 10*8 + 1, 8 * 8, 0} // of count, type and id
+		for range 16 {
+			bits = append(bits, r.IntN((16+16)*8))
+		}
+		for _, bit := range bits {
+			m := flip(p*pageSize*8 + bit)
 			m.must = true
 			all = append(all, m)
 		}

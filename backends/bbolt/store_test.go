@@ -52,6 +52,9 @@ func damageFile(o bbolt.Options) backendtest.Damage {
 			t.Fatal(err)
 		}
 		s, err := bbolt.Open(file(dir), o)
+		if found := err != nil; found != (o.Preread >= 0) {
+			t.Errorf("open with %+v = %v", o, err)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -33,6 +33,7 @@ type options struct {
 	ignore  []string // rules of the checker not to report
 	history int      // events kept as evidence
 	brief   bool     // short lives only
+	at      Kind     // most kills follow the receipt of this packet; 0 = any moment
 	patient bool     // long lives: the defect shows only after a checkpoint
 	out     io.Writer
 }
@@ -56,7 +57,7 @@ type campaign struct {
 
 func newCampaign(o options, bin, dir string) (*campaign, error) {
 	rnd := rand.New(rand.NewPCG(o.seed, 0))
-	s, err := newServer(bin, dir, rnd)
+	s, err := newServer(bin, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +116,19 @@ func (c *campaign) start(ctx context.Context, env []string) (*process, error) {
 // process reports a finding about the process itself.
 func (c *campaign) process(format string, args ...any) {
 	c.journal.Report(Finding{Rule: "process", Statement: "P2", Text: fmt.Sprintf(format, args...)})
+}
+
+// ended reports a broker that ended when nobody meant it to. A refusal to start
+// because the data is damaged is a rule of its own.
+func (c *campaign) ended(p *process) {
+	f := Finding{
+		Rule: "process", Statement: "P2",
+		Text: fmt.Sprintf("the broker ended by itself: %v (start %d of it)", p.state, c.server.starts),
+	}
+	if p.state.ExitCode() == exitDamaged {
+		f.Rule = "refused"
+	}
+	c.journal.Report(f)
 }
 
 // round is one life of the broker, from its start to its planned death.
@@ -210,7 +224,7 @@ func (c *campaign) died(ctx context.Context, p *process, pl plan, lived time.Dur
 	case orderly:
 		c.journal.Add(&Event{Kind: Stop})
 	default:
-		c.process("the broker ended by itself: %v (start %d of it)", p.state, c.server.starts)
+		c.ended(p)
 		return errFound
 	}
 	if err := c.unlinked(ctx); err != nil {
@@ -236,6 +250,11 @@ func (c *campaign) died(ctx context.Context, p *process, pl plan, lived time.Dur
 		c.stops++
 	}
 	c.line(pl, lived, o, lost, killed)
+	if race, err := c.server.races(); err != nil {
+		return err
+	} else if race != "" {
+		c.process("data race in the broker:%s", race)
+	}
 	select {
 	case <-c.journal.Found():
 		return errFound
@@ -329,7 +348,7 @@ func (c *campaign) drained(ctx context.Context, p *process) error {
 		select {
 		case <-ticker.C:
 		case <-p.exited:
-			c.process("the broker ended by itself: %v", p.state)
+			c.ended(p)
 			return errFound
 		case <-c.journal.Found():
 			return errFound

@@ -332,7 +332,7 @@ func (c *Checker) released(p *peer, e *Event) {
 	case x.state == deliveryOpen:
 		c.finding(p, e, "acknowledgement", "MQTT-4.3.3-5", "PUBREL for %s before its PUBREC", x.msg)
 	case x.rel == e.Conn:
-		c.finding(p, e, "redelivery", "MQTT-4.4.0-1", "second PUBREL for %s on one connection", x.msg)
+		c.finding(p, e, "acknowledgement", "MQTT-4.4.0-1", "second PUBREL for %s on one connection", x.msg)
 	}
 	e.Msg = x.msg
 	x.rel, x.conn = e.Conn, e.Conn

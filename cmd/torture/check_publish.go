@@ -103,9 +103,14 @@ func (c *Checker) acknowledged(p *peer, e *Event) {
 	if e.Kind == Pubcomp {
 		if !x.released {
 			c.finding(p, e, "acknowledgement", "MQTT-4.3.3-11", "PUBCOMP for %s, whose PUBREL was not sent", x.msg)
+			return // the client ignores it, too
 		}
 		c.stats.Completed++
 		c.finish(p, e, x, m)
+		return
+	}
+	if x.received {
+		c.finding(p, e, "acknowledgement", "MQTT-4.3.3-4", "second PUBREC for %s", x.msg)
 		return
 	}
 	c.inOrder(p, e, x)
@@ -115,9 +120,6 @@ func (c *Checker) acknowledged(p *peer, e *Event) {
 		m.need &= m.got
 		c.finish(p, e, x, m)
 		return
-	}
-	if x.received {
-		c.finding(p, e, "acknowledgement", "MQTT-4.3.3-4", "second PUBREC for %s", x.msg)
 	}
 	if m.accepted == 0 {
 		c.stats.Accepted++

@@ -36,6 +36,7 @@ type Checker struct {
 	readyAt    []int64 // when the broker served again, ascending; the last few
 	tick       uint64
 	ignore     []string // rules not to report: defects already known
+	only       []string // if not empty, the only rules to report
 	findings   []Finding
 	suppressed int
 	stats      Stats
@@ -212,7 +213,7 @@ func (c *Checker) Outstanding() Outstanding {
 }
 
 func (c *Checker) report(f Finding) {
-	if slices.Contains(c.ignore, f.Rule) {
+	if slices.Contains(c.ignore, f.Rule) || len(c.only) > 0 && !slices.Contains(c.only, f.Rule) {
 		return
 	}
 	if len(c.findings) == findingsMax {

@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
-// exitIO is the exit code of a broker whose disk failed (EX_IOERR).
-const exitIO = 74
+// Exit codes of the broker.
+const (
+	exitDamaged = 65 // its data is damaged (EX_DATAERR)
+	exitIO      = 74 // its disk failed (EX_IOERR)
+)
 
 const (
 	// diskSize is the size of the small file system for the full disk.

@@ -42,7 +42,8 @@
 //     from UNSUBACK to SUBSCRIBE; granted as asked for;
 //   - retained: never older than acknowledged, removed means removed;
 //   - retained-order: not after a newer live message of the same topic;
-//   - quota, qos, payload, acknowledgement, stuck, process: what the names say.
+//   - quota, qos, payload, acknowledgement, protocol, stuck, process, refused:
+//     what the names say.
 //
 // Its memory is bounded by what is owed, the journal by -history.
 //

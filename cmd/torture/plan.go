@@ -92,6 +92,9 @@ func (c *campaign) plan(round int) plan {
 	if c.fault != "" {
 		pl.power = true
 	}
+	if c.at != 0 {
+		pl.after = min(pl.after, 300*time.Millisecond)
+	}
 	if c.patient {
 		pl.after += 2500 * time.Millisecond
 	}
@@ -113,6 +116,9 @@ func (c *campaign) killPlan() plan {
 		return pl
 	}
 	m := moments[c.rnd.IntN(len(moments))]
+	if c.at != 0 {
+		m.kind, m.sent = c.at, false
+	}
 	pl.kind, pl.sent, pl.count, pl.limit = m.kind, m.sent, 1+c.rnd.IntN(3), time.Second
 	dir := "from broker"
 	if m.sent {

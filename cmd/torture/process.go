@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,15 +31,16 @@ type server struct {
 	port    int
 	log     *os.File
 	starts  int
+	read    int64 // how much of the log has been looked at
 }
 
 // newServer prepares dir for a run of bin.
-func newServer(bin, dir string, rnd *rand.Rand) (*server, error) {
+func newServer(bin, dir string) (*server, error) {
 	log, err := os.OpenFile(filepath.Join(dir, "broker.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("torture: create broker log: %w", err)
 	}
-	port, err := freePort(rnd)
+	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
@@ -47,9 +50,9 @@ func newServer(bin, dir string, rnd *rand.Rand) (*server, error) {
 // freePort finds a port below those the kernel gives to outgoing connections:
 // otherwise a client that dials while the broker is down can be given the
 // broker's own port, and then talks to itself.
-func freePort(rnd *rand.Rand) (int, error) {
+func freePort() (int, error) {
 	for range 100 {
-		port := 12_000 + rnd.IntN(20_000)
+		port := 12_000 + rand.IntN(20_000) // not from the seed: others run beside us
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			return port, l.Close()
@@ -75,6 +78,26 @@ type process struct {
 	started time.Time
 	exited  chan struct{} // closed when it has ended and state is set
 	state   *os.ProcessState
+}
+
+// races returns what a binary built with -race has said since the last call.
+func (s *server) races() (string, error) {
+	f, err := os.Open(s.log.Name())
+	if err != nil {
+		return "", fmt.Errorf("torture: read broker log: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, s.read, 1<<40))
+	if err != nil {
+		return "", fmt.Errorf("torture: read broker log: %w", err)
+	}
+	s.read += int64(len(b))
+	_, report, found := strings.Cut(string(b), "WARNING: DATA RACE")
+	if !found {
+		return "", nil
+	}
+	report, _, _ = strings.Cut(report, "==================")
+	return report, nil
 }
 
 // start starts the broker with additional environment.

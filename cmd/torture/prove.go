@@ -9,32 +9,74 @@ import (
 	"time"
 )
 
-// faults are the defects that can be planted in a binary built with the tag
-// failpoints. Each breaks one promise; the checker must find every one.
-var faults = []struct {
+// A fault is a defect that can be planted in a binary built with the tag
+// failpoints. It breaks one promise, and the checker must find that by what
+// follows from it: by is the rules that count, so that a plant which also, say,
+// sends an acknowledgement twice does not prove more than it should.
+type fault struct {
 	name    string
-	patient bool // shows only after a checkpoint
 	breaks  string
-}{
-	{"ack-before-sync", false, "PUBACK, PUBREC and the like leave before the log is synced"},
-	{"early-pubcomp", false, "PUBCOMP leaves before the PUBREL record is durable"},
-	{"early-pubrel", false, "PUBREL leaves before the PUBREC record is durable"},
-	{"early-pubrec", false, "PUBREC leaves before the PUBLISH record is durable"},
-	{"new-identifiers-on-resend", false, "a redelivery gets another packet identifier"},
-	{"forget-qos2-receipt", false, "received QoS 2 identifiers are gone after a restart"},
-	{"lose-retained", false, "an acknowledged retained value is gone after a restart"},
-	{"lose-subscription", false, "an acknowledged subscription is gone after a restart"},
-	{"lose-queued-on-checkpoint", true, "a checkpoint forgets what is queued"},
-	{"reorder-redelivery", false, "redelivery in another order"},
-	{"suback-before-sync", false, "SUBACK leaves before the record is durable"},
-	{"drop-before-index", true, "log segments are dropped that no checkpoint covers"},
+	at      Kind // most kills follow the receipt of this packet; 0 = any moment
+	patient bool // shows only after a checkpoint
+	by      []string
+}
+
+var faults = []fault{
+	{
+		name: "ack-before-sync", breaks: "PUBACK, PUBREC and the like leave before the log is synced",
+		by: []string{"lost", "duplicate-qos2", "session", "subscription", "retained"},
+	},
+	{
+		name: "early-pubcomp", breaks: "PUBCOMP leaves before the PUBREL record is durable",
+		at: Pubcomp, by: []string{"lost"},
+	},
+	{
+		name: "early-pubrel", breaks: "PUBREL leaves before the PUBREC record is durable",
+		at: Pubrel, by: []string{"duplicate-qos2"},
+	},
+	{
+		name: "early-pubrec", breaks: "PUBREC leaves before the PUBLISH record is durable",
+		at: Pubrec, by: []string{"lost"},
+	},
+	{
+		name: "new-identifiers-on-resend", breaks: "a redelivery gets another packet identifier",
+		by: []string{"identifier", "redelivery", "duplicate-qos2"},
+	},
+	{
+		name: "forget-qos2-receipt", breaks: "received QoS 2 identifiers are gone after a restart",
+		by: []string{"duplicate-qos2"},
+	},
+	{
+		name: "lose-retained", breaks: "an acknowledged retained value is gone after a restart",
+		patient: true, by: []string{"retained", "refused"},
+	},
+	{
+		name: "lose-subscription", breaks: "an acknowledged subscription is gone after a restart",
+		by: []string{"subscription", "lost"},
+	},
+	{
+		name: "lose-queued-on-checkpoint", breaks: "a checkpoint forgets what is queued",
+		patient: true, by: []string{"lost", "retained", "refused"},
+	},
+	{
+		name: "reorder-redelivery", breaks: "redelivery in another order",
+		by: []string{"redelivery", "order", "lost"},
+	},
+	{
+		name: "suback-before-sync", breaks: "SUBACK leaves before the record is durable",
+		at: Suback, by: []string{"subscription", "lost"},
+	},
+	{
+		name: "drop-before-index", breaks: "a message is acknowledged and dropped",
+		by: []string{"lost", "refused"},
+	},
 }
 
 const (
 	// faultsMin is how many defects must be found; the list has a few more.
 	faultsMin = 10
 	// proveKills is how many kills a defect has to show itself.
-	proveKills = 40
+	proveKills = 60
 )
 
 // prove runs every planted defect and reports whether the checker missed one.
@@ -46,8 +88,8 @@ func prove(ctx context.Context, o options, bin, dir string) (missed bool, err er
 			continue
 		}
 		run := o
-		run.mode, run.fault, run.patient, run.kills = "kill", f.name, f.patient, min(o.kills, proveKills)
-		ok, text, err := proveOne(ctx, run, bin, filepath.Join(dir, f.name))
+		run.kills = min(o.kills, proveKills)
+		ok, text, err := f.prove(ctx, run, bin, filepath.Join(dir, f.name))
 		if err != nil {
 			return false, err
 		}
@@ -66,17 +108,18 @@ func prove(ctx context.Context, o options, bin, dir string) (missed bool, err er
 	return missed, nil
 }
 
-// proveOne runs one defect until the checker finds something.
-func proveOne(ctx context.Context, o options, bin, dir string) (found bool, text string, err error) {
+// prove runs one defect until the checker finds what follows from it.
+func (f *fault) prove(ctx context.Context, o options, bin, dir string) (found bool, text string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return false, "", fmt.Errorf("torture: %w", err)
 	}
-	o.out = io.Discard
+	o.mode, o.fault, o.patient, o.at, o.out = "kill", f.name, f.patient, f.at, io.Discard
 	began := time.Now()
 	c, err := newCampaign(o, bin, dir)
 	if err != nil {
 		return false, "", err
 	}
+	c.journal.checker.only = f.by
 	runErr := c.run(ctx)
 	list, _ := c.journal.Findings()
 	if len(list) > 0 {

@@ -143,11 +143,11 @@ func (c *client) ack(p *packets.Ack) {
 			c.proceed(p.PacketID)
 			return
 		}
-		c.complete(p.PacketID, 2)
+		c.complete(p.PacketID, 2, false)
 	case Puback:
-		c.complete(p.PacketID, 1)
+		c.complete(p.PacketID, 1, false)
 	case Pubcomp:
-		c.complete(p.PacketID, 2)
+		c.complete(p.PacketID, 2, true)
 	}
 }
 

@@ -43,7 +43,7 @@ func (c *client) pump() {
 			retain: src.retain, clear: src.clears && c.rnd.IntN(8) == 0,
 		}
 		if src.stream.QoS > 0 {
-			s.id = c.newID()
+			s.id = c.newID(1)
 			c.out = append(c.out, s)
 		}
 		c.send(s, false)
@@ -64,10 +64,11 @@ func payloadSize(rnd *rand.Rand) int {
 	return 20_000 + rnd.IntN(60_000)
 }
 
-// newID takes the lowest free identifier: they are reused as soon as they can
-// be, which is when a broker that forgot to keep them is caught.
-func (c *client) newID() uint16 {
-	for id := uint16(1); ; id++ {
+// newID takes the lowest free identifier that is not below least. Publishes
+// start at 1: their identifiers are reused as soon as they can be, which is when
+// a broker that forgot to keep them is caught.
+func (c *client) newID(least uint16) uint16 {
+	for id := least; ; id++ {
 		if _, used := c.ids[id]; !used {
 			c.ids[id] = struct{}{}
 			return id
@@ -112,7 +113,7 @@ func (c *client) alias(p *packets.Publish, topic string) {
 // proceed answers PUBREC by PUBREL.
 func (c *client) proceed(id uint16) {
 	for _, s := range c.out {
-		if s.id == id && s.msg.QoS == 2 {
+		if s.id == id && s.msg.QoS == 2 && !s.released {
 			s.released = true
 			c.send(s, false)
 			return
@@ -120,10 +121,11 @@ func (c *client) proceed(id uint16) {
 	}
 }
 
-// complete ends a publish and frees its identifier.
-func (c *client) complete(id uint16, qos byte) {
+// complete ends a publish and frees its identifier. released says that only one
+// whose PUBREL was sent can be meant.
+func (c *client) complete(id uint16, qos byte, released bool) {
 	for i, s := range c.out {
-		if s.id == id && s.msg.QoS == qos {
+		if s.id == id && s.msg.QoS == qos && s.released == released {
 			c.out = append(c.out[:i], c.out[i+1:]...)
 			delete(c.ids, id)
 			return

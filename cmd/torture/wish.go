@@ -52,7 +52,7 @@ func (c *client) ask() {
 }
 
 func (c *client) note(kind Kind, wishes []*wish) uint16 {
-	id := c.newID()
+	id := c.newID(1 + uint16(c.rnd.IntN(30)))
 	c.asked[id] = wishes
 	for _, w := range wishes {
 		w.asked = true
@@ -67,7 +67,11 @@ func (c *client) note(kind Kind, wishes []*wish) uint16 {
 func (c *client) answered(id uint16, kind Kind, codes []packets.Code) error {
 	wishes := c.asked[id]
 	if wishes == nil {
-		return fmt.Errorf("%s for identifier %d, which is not in use", kind, id)
+		c.journal.Report(Finding{
+			Rule: "acknowledgement", Statement: "MQTT-3.8.4-2", Client: c.id,
+			Text: fmt.Sprintf("%s: %s for identifier %d, which is not in use", c.id, kind, id),
+		})
+		return nil
 	}
 	if len(codes) != len(wishes) && (kind == Suback || c.version == packets.V5) {
 		return fmt.Errorf("%s with %d codes for %d filters [MQTT-3.8.4-5]", kind, len(codes), len(wishes))

@@ -10,7 +10,7 @@ type arena struct {
 
 const (
 	arenaBlock = 256 << 10
-	arenaKeep  = 64 // blocks kept by reset: 16 MiB
+	arenaKeep  = 16 // blocks kept by reset: 4 MiB
 )
 
 // take returns n bytes and their place.

@@ -25,7 +25,7 @@ type Bodies struct {
 	log    *wal.Log
 	store  backends.Store
 
-	hits, logReads, storeReads atomic.Uint64
+	logReads, storeReads atomic.Uint64
 }
 
 func newBodies(budget int64, log *wal.Log, store backends.Store) *Bodies {
@@ -120,7 +120,7 @@ const loadBatch = 256
 
 func (l *loading) run() error {
 	for i, id := range l.ids {
-		if l.upto-l.from == loadBatch || l.upto != i {
+		if l.upto-l.from == loadBatch {
 			if err := l.backend(); err != nil {
 				return err
 			}

@@ -64,7 +64,7 @@ func TestCompactor_FullBackendIsTriedAgain(t *testing.T) {
 		before := time.Now()
 		<-attempts // by itself, after a pause
 		<-attempts
-		if pause := time.Since(before); pause < 2*defaultBackoff || pause > 10*defaultBackoff {
+		if pause := time.Since(before); pause < 2*DefaultRetry || pause > 10*DefaultRetry {
 			t.Fatalf("two more attempts in %v", pause)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -134,7 +134,7 @@ func (m *merger) finished(err error) {
 		return
 	}
 	m.wanted = true
-	m.backoff = min(max(2*m.backoff, defaultBackoff), defaultBackoffMax)
+	m.backoff = min(max(2*m.backoff, m.c.opt.Retry), max(m.c.opt.Retry, retryMax))
 	m.retryAt = time.Now().Add(m.backoff)
 	m.c.logger.Warn("checkpoint failed, will be tried again", "error", err, "in", m.backoff,
 		"changes", m.next.live, "applied", m.c.commit.applied.Load(), "collected", m.next.applied)

@@ -298,7 +298,7 @@ func (p *opening) openLog() error {
 		return p.refuseLog(&o, err)
 	}
 	p.log = l
-	p.report.Clean = r.Clean
+	p.report.Clean = r.Clean || p.mark.Sealed && r.Created
 	p.report.TornBytes, p.report.TornAt, p.report.TornErr, p.report.Saved = r.TornBytes, r.TornAt, r.TornErr, r.Saved
 	p.report.LogTime = r.LastTime
 	return nil

@@ -27,8 +27,8 @@ const (
 	DefaultBatchBytes  = 4 << 20
 	DefaultCollect     = 16_384
 	DefaultFoldBytes   = 256 << 20
-	defaultBackoff     = 100 * time.Millisecond
-	defaultBackoffMax  = 10 * time.Second
+	DefaultRetry       = 100 * time.Millisecond
+	retryMax           = 10 * time.Second
 	defaultFloorEvery  = 10 * time.Second
 	timeJumpMin        = 24 * time.Hour
 	forever            = 1<<32 - 1
@@ -92,6 +92,9 @@ type CheckpointOptions struct {
 	// take before Lag.Over asks the broker to hold publishers back.
 	// DefaultFoldBytes.
 	FoldBytes int64
+	// Retry is the pause after a failed attempt, doubled with each further one
+	// up to 10 s. DefaultRetry.
+	Retry time.Duration
 }
 
 // DefaultLimits are the limits of a new store whose Options name none.
@@ -149,5 +152,8 @@ func (c *CheckpointOptions) fill() {
 	}
 	if c.FoldBytes <= 0 {
 		c.FoldBytes = DefaultFoldBytes
+	}
+	if c.Retry <= 0 {
+		c.Retry = DefaultRetry
 	}
 }

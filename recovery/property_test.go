@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
+	"github.com/wind-c/comqtt/v3/backends"
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/packets"
 	"github.com/wind-c/comqtt/v3/session/topic"
@@ -217,24 +220,69 @@ func (w *world) restart() {
 	to := filepath.Join(w.root, fmt.Sprint(w.dirs))
 	switch w.n("how", 0, 3) {
 	case 0: // in good order
+		w.gate.set(nil, nil)
 		w.close()
 		w.driver.open()
+		w.misbehave()
 	case 1: // without the last checkpoint
+		w.gate.set(nil, nil)
 		if err := w.s.Close(context.Background()); err != nil {
 			w.t.Fatalf("close: %v", err)
 		}
 		w.driver.open()
+		w.misbehave()
 	default: // by a crash, in the middle of whatever the compactor does
-		c := w.crash(to, true)
-		c.opt.Backend = w.opt.Backend
+		w.gate.mu.Lock()
+		c, durable := w.crash(to, false), w.s.Log.Durable()
+		if w.opt.Sync == wal.SyncNever && w.n("power", 0, 1) == 0 {
+			loseUnsynced(w.t, to, durable, w.n("left", 0, 4000))
+			c.acked = durable
+		}
+		w.gate.mu.Unlock()
 		w.abandon()
 		w.driver = c
 		c.openCrashed()
-		if w.ref.Applied() < c.acked {
-			w.t.Fatalf("record %d of %d acknowledged", w.ref.Applied(), c.acked)
-		}
+		w.misbehave()
 	}
 	w.checkBodies()
+}
+
+// misbehave lets the backend refuse some commits, and takes its time.
+func (w *world) misbehave() {
+	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(w.rt, "moods"), 0))
+	share := []float64{0, 0.5}[w.n("refuses", 0, 1)]
+	w.gate.set(func(*backends.Batch, backends.Mark) error {
+		if r.Float64() < share {
+			return backends.ErrFull
+		}
+		return nil
+	}, nil)
+}
+
+// loseUnsynced cuts a log as a power cut may: what was not synced is gone from
+// some byte on.
+func loseUnsynced(t tester, dir string, durable uint64, left int) {
+	t.Helper()
+	var last wal.SegmentInfo
+	keep := int64(0)
+	_, err := wal.Scan(filepath.Join(dir, walName), [16]byte{}, func(seg *wal.SegmentInfo, f *wal.Frame) error {
+		if seg.Path != last.Path {
+			keep = 0
+		}
+		last = *seg
+		if f.Last() <= durable {
+			keep = seg.Valid
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("scan: %v", err)
+	}
+	if size := keep + int64(left); size < last.Size {
+		if err := os.Truncate(last.Path, size); err != nil {
+			t.Fatalf("cut: %v", err)
+		}
+	}
 }
 
 // Any records, checkpoints at any time, and crashes and stops at any moment:
@@ -255,9 +303,11 @@ func TestProperty_ReplayEquivalence(t *testing.T) {
 		o.Limits.MaxInflight = 4
 		o.Limits.QueueMessages = []uint64{0, 5}[w.n("queue", 0, 1)]
 		o.Limits.DropOldest = w.n("oldest", 0, 1) == 1
+		o.Checkpoint.Retry = time.Microsecond
 		o.Checkpoint.BatchBytes = []int{1000, 1 << 20}[w.n("batch", 0, 1)]
 		w.driver = newDriver(rt, o)
 		w.driver.open()
+		w.misbehave()
 		defer func() {
 			w.abandon()
 			if err := os.RemoveAll(w.root); err != nil {

@@ -152,6 +152,9 @@ func (c *checker) check(index uint64) error {
 	h := c.hashes[0]
 	c.hashes = c.hashes[1:]
 	m := c.p.machine
+	if index == c.p.mark.Applied { // load has compared the state with it
+		return c.compare(h, c.p.mark.Hash)
+	}
 	if len(c.hashes) > 0 {
 		n := m.Counts()
 		if entries := 2*n.Messages + n.Sessions + n.Subscriptions + n.Retained + n.Queued; uint64(entries) > index-c.at {
@@ -159,10 +162,14 @@ func (c *checker) check(index uint64) error {
 		}
 	}
 	c.at = index
-	if got := m.Hash(&c.p.manifest.m.HashKey).Bytes(); got != h.Hash {
+	return c.compare(h, m.Hash(&c.p.manifest.m.HashKey).Bytes())
+}
+
+func (c *checker) compare(h record.StateHash, got [16]byte) error {
+	if got != h.Hash {
 		return &DamageError{
 			File: c.p.path(walName),
-			What: fmt.Sprintf("the state after record %d has hash %x, the log says %x", index, got, h.Hash),
+			What: fmt.Sprintf("the state after record %d has hash %x, the log says %x", h.Index, got, h.Hash),
 			Lost: "unknown: backend and log are not of one history, or one of them was altered",
 			Do:   "run: comqtt recover verify",
 		}

@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"encoding/binary"
-	"sort"
 	"sync/atomic"
 
 	"github.com/wind-c/comqtt/v3/wal/record"
@@ -32,10 +31,11 @@ func (f *frameBody) record(index uint64) []byte {
 // removes; any number look up at the same time, without a lock: a look-up that
 // is overtaken by the removal of what it looks for misses.
 type ring struct {
-	slots [ringFrames]atomic.Pointer[frameBody]
-	head  atomic.Uint64 // number of the next frame
-	tail  atomic.Uint64 // number of the oldest frame
-	bytes atomic.Int64
+	slots  [ringFrames]atomic.Pointer[frameBody]
+	firsts [ringFrames]atomic.Uint64 // first record of each, packed for the search
+	head   atomic.Uint64             // number of the next frame
+	tail   atomic.Uint64             // number of the oldest frame
+	bytes  atomic.Int64
 }
 
 func (r *ring) slot(n uint64) *atomic.Pointer[frameBody] { return &r.slots[n%ringFrames] }
@@ -46,6 +46,7 @@ func (r *ring) add(f *frameBody) {
 	if h-r.tail.Load() == ringFrames {
 		r.drop()
 	}
+	r.firsts[h%ringFrames].Store(f.first)
 	r.slot(h).Store(f)
 	r.head.Store(h + 1)
 	r.bytes.Add(f.cost())
@@ -75,17 +76,19 @@ func (r *ring) find(index uint64) *frameBody {
 	if h == t {
 		return nil
 	}
-	f := r.slot(h - 1).Load() // most look-ups are for what came last
-	if f == nil || index < f.first {
-		n := sort.Search(int(h-t), func(i int) bool {
-			f := r.slot(t + uint64(i)).Load()
-			return f != nil && f.first > index
-		})
-		if n == 0 {
-			return nil
+	lo, hi := t, h-1 // the frame is in lo..hi, if it is here
+	if index < r.firsts[hi%ringFrames].Load() { // most look-ups are for what came last
+		for lo < hi {
+			if mid := lo + (hi-lo+1)/2; r.firsts[mid%ringFrames].Load() <= index {
+				lo = mid
+			} else {
+				hi = mid - 1
+			}
 		}
-		f = r.slot(t + uint64(n) - 1).Load()
+	} else {
+		lo = hi
 	}
+	f := r.slot(lo).Load()
 	if f == nil || index < f.first || index-f.first >= uint64(len(f.at)) {
 		return nil
 	}

@@ -318,6 +318,14 @@ func TestForeignStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("zero store", func(t *testing.T) {
+		zero := o
+		zero.StoreID = [16]byte{}
+		foreign.write(t, o.Dir)
+		if _, _, err := Open(zero); !errors.Is(err, ErrForeign) {
+			t.Fatal(err)
+		}
+	})
 	t.Run("middle segment", func(t *testing.T) {
 		if e := mustRefuse(t, o, disk.with(segs[1].Name, foreign[fsegs[1].Name])); !errors.Is(e, ErrForeign) {
 			t.Fatalf("%+v", e)

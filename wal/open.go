@@ -53,7 +53,7 @@ func Open(o Options) (*Log, *Report, error) {
 // open does the work of Open. The engine comes last, so there is none to close
 // after an error.
 func (l *Log) open(r *Report) error {
-	in, err := scanDir(l.opt.Dir, l.opt.StoreID, l.idx.visit)
+	in, err := scanDir(l.opt.Dir, l.opt.StoreID, false, l.idx.visit)
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,10 @@ func copyPart(to, from string, off, end int64) error {
 	if err == nil {
 		err = dst.Sync()
 	}
-	return errors.Join(err, dst.Close())
+	if err = errors.Join(err, dst.Close()); err != nil {
+		err = errors.Join(err, os.Remove(to))
+	}
+	return err
 }
 
 // rewriteTail writes the last segment anew, with a mark if one is given, and
@@ -259,10 +262,10 @@ func (l *Log) rewrite(name string, src io.ReaderAt, size int64, mark *Frame) err
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(temp, filepath.Join(l.opt.Dir, name))
 	}
-	if err == nil {
-		err = l.dir.Sync()
+	if err != nil { // leave no room taken on a full disk
+		return fmt.Errorf("wal: rewrite last segment: %w", errors.Join(err, os.Remove(temp)))
 	}
-	if err != nil {
+	if err = l.dir.Sync(); err != nil {
 		return fmt.Errorf("wal: rewrite last segment: %w", err)
 	}
 	return nil

@@ -29,7 +29,8 @@ const (
 type Options struct {
 	// Dir is the directory of the segments. It is created if missing.
 	Dir string
-	// StoreID is in every frame; a log with another id is refused.
+	// StoreID is in every frame; a log with another id is refused. Any value is
+	// an id, zero too.
 	StoreID [16]byte
 	// Floor is the greatest record index known from elsewhere (manifest,
 	// backends) to have been durable in this log. A log that ends below it has
@@ -98,6 +99,7 @@ func (o *Options) validate() error {
 		return fmt.Errorf("wal: options: sync interval %v not in %v to %v",
 			time.Duration(o.Sync), syncEveryMin, syncEveryMax)
 	}
+	o.Sync = max(o.Sync, SyncNever)
 	if o.FrameMax == 0 {
 		o.FrameMax = MaxBody
 	}

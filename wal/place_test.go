@@ -167,7 +167,7 @@ func TestRewriteChecksTheCopy(t *testing.T) {
 			t.Fatalf("copy of %d of %d bytes was taken", size, len(content))
 		}
 	}
-	if got := readFiles(t, o.Dir).with(tempName, nil); !got.equal(before) {
+	if !readFiles(t, o.Dir).equal(before) {
 		t.Fatal("the segment was replaced")
 	}
 	if err := l.rewrite(segmentName(1), bytes.NewReader(content), int64(len(content)), nil); err != nil {

@@ -23,11 +23,12 @@ import (
 // ErrVersion if a newer build has written it (the Inspection then reaches up
 // to that place), or else an error of reading.
 func Scan(dir string, storeID [16]byte, fn func(seg *SegmentInfo, f *Frame) error) (*Inspection, error) {
+	anyStore := storeID == [16]byte{}
 	if fn == nil {
-		return scanDir(dir, storeID, nil)
+		return scanDir(dir, storeID, anyStore, nil)
 	}
 	var buf []byte
-	return scanDir(dir, storeID, func(seg *SegmentInfo, e *entry) (err error) {
+	return scanDir(dir, storeID, anyStore, func(seg *SegmentInfo, e *entry) (err error) {
 		f := e.Frame
 		if buf, err = f.load(buf, e.body, int(e.raw)); err != nil { // intact: a fault of the writer
 			return &CorruptError{Segment: seg.Name, Offset: e.off, Index: f.First, Durable: e.Durable, Err: err}
@@ -64,8 +65,8 @@ type scanner struct {
 	entry entry  // the one in work
 }
 
-func scanDir(dir string, storeID [16]byte, visit visitFunc) (*Inspection, error) {
-	s := scanner{in: &Inspection{Dir: dir}, any: storeID == [16]byte{}, store: storeID, visit: visit}
+func scanDir(dir string, storeID [16]byte, anyStore bool, visit visitFunc) (*Inspection, error) {
+	s := scanner{in: &Inspection{Dir: dir}, any: anyStore, store: storeID, visit: visit}
 	if err := s.list(dir); err != nil {
 		return s.in, fmt.Errorf("wal: scan: %w", err)
 	}

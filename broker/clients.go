@@ -95,12 +95,13 @@ func (s *Server) endEphemeral(c *conn) {
 	}
 	delete(s.byEpoch, c.epoch)
 	c.mu.Lock()
-	drop := c.dropWill
+	drop, reported := c.dropWill, c.reported
 	c.closed = true
 	left := c.leftovers()
 	c.out.backlog = nil
 	c.mu.Unlock()
 	switch {
+	case c.hasLogged && reported:
 	case c.hasLogged:
 		r := record.Disconnect{Epoch: c.epoch, DropWill: drop, Reason: byte(c.endReason())}
 		s.propose(r.AppendTo(nil), false)

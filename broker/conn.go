@@ -54,6 +54,7 @@ type conn struct {
 
 	will      *record.Will // of a client without a durable session; reader and apply loop, handed over by end
 	hasLogged bool         // the will is in the log
+	reported  bool         // the log is told of the connection's end; under mu
 	dropWill  bool         // a DISCONNECT with reason 0x00 came
 	expiry    uint32       // session expiry in seconds
 	newExpiry bool         // changed by the DISCONNECT
@@ -178,6 +179,13 @@ func (c *conn) finish() {
 		b.addRecord(item{conn: c}, d.AppendTo(nil))
 	} else {
 		b.addCommand(c, func() { c.srv.endEphemeral(c) })
+		if c.hasLogged { // here and not there, for the lane may be closed by then
+			c.mu.Lock()
+			c.reported = true
+			d := record.Disconnect{Epoch: c.epoch, DropWill: c.dropWill, Reason: byte(c.reason)}
+			c.mu.Unlock()
+			b.addRecord(item{}, d.AppendTo(nil))
+		}
 	}
 	c.srv.lane.put(&b, true)
 }

@@ -68,6 +68,7 @@ func (c *conn) readConnect(pk *packets.Connect) (rest []byte, err error) {
 		}
 		f, n, _, err := packets.Next(c.in.buf, int(limits.MaxPacketBeforeAuth))
 		if err != nil {
+			peekVersion(pk, c.in.buf)
 			return nil, err
 		}
 		if n > 0 {
@@ -87,6 +88,20 @@ func (c *conn) readConnect(pk *packets.Connect) (rest []byte, err error) {
 		}
 		if err := c.fillBuffer(int(limits.MaxPacketBeforeAuth)); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// peekVersion finds the version in which to refuse a CONNECT that is too large
+// to be read, as far as b, its beginning, tells.
+func peekVersion(pk *packets.Connect, b []byte) {
+	if len(b) == 0 || packets.Type(b[0]>>4) != packets.TypeConnect {
+		return
+	}
+	for i := 1; i < min(len(b), 5); i++ {
+		if b[i] < 0x80 {
+			_ = pk.Decode(b[0]&0x0f, b[i+1:]) // fails, and leaves the version
+			return
 		}
 	}
 }

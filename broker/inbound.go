@@ -110,6 +110,9 @@ func (c *conn) publish(f packets.Frame) error {
 	}
 	r, err := c.route(name)
 	if err != nil {
+		if p.QoS > 0 && c.version == packets.V5 { // correctly formed, and not accepted here (section 3.4.2.1)
+			return c.answer(p, packets.CodeTopicNameInvalid)
+		}
 		return err
 	}
 	if r.denied {

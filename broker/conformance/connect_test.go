@@ -279,6 +279,32 @@ func TestConnect_MQTT_3_1_3_6_EmptyClientID(t *testing.T) {
 	}
 }
 
+// A CONNECT may be as large as the broker's limit before authentication.
+//
+// Proves 5.0 [§3.2.2.2] [MQTT-3.1.4-1]; 3.1.1 [MQTT-3.2.2-6].
+func TestConnect_TooLarge(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v packets.Version) {
+		sized := func(n int) []byte {
+			p := &packets.Connect{CleanStart: true, ClientID: []byte(name(t)), HasUsername: true, HasPassword: true}
+			p.Password = make([]byte, n-len(p.AppendTo(nil, v))-2) // the length grows by two bytes as well
+			return p.AppendTo(nil, v)
+		}
+		c := shared(t).dial(t)
+		c.v = v
+		c.write(sized(64 << 10))
+		must(t, "64 KiB", c.welcome().Code, packets.CodeSuccess)
+		c = shared(t).dial(t)
+		c.v = v
+		c.write(sized(64<<10 + 1))
+		if v != packets.V5 {
+			c.closed()
+			return
+		}
+		refused(c, packets.CodePacketTooLarge)
+	})
+}
+
 // Proves 5.0 [MQTT-3.1.3-8]; 3.1.1 [MQTT-3.1.3-8] [MQTT-3.1.3-9] [MQTT-3.2.2-4] [MQTT-3.2.2-5].
 func TestConnect_MQTT_3_1_3_8_EmptyClientIDRefused(t *testing.T) {
 	t.Parallel()

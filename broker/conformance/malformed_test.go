@@ -145,8 +145,12 @@ func TestMalformed_MQTT_1_5_5_1_RemainingLength(t *testing.T) {
 	t.Parallel()
 	versions(t, func(t *testing.T, v packets.Version) {
 		for _, b := range [][]byte{
-			{0xc0, 0x80, 0x00}, {0xc0, 0x80, 0x80, 0x00}, {0xc0, 0x80, 0x80, 0x80, 0x00},
-			{0xc0, 0xff, 0xff, 0xff, 0xff}, {0xc0, 0x80, 0x80, 0x80, 0x80, 0x00}, {0x30, 0x80, 0x80, 0x80, 0x80, 0x01},
+			{0xc0, 0x80, 0x00},
+			{0xc0, 0x80, 0x80, 0x00},
+			{0xc0, 0x80, 0x80, 0x80, 0x00},
+			{0xc0, 0xff, 0xff, 0xff, 0xff},
+			{0xc0, 0x80, 0x80, 0x80, 0x80, 0x00},
+			{0x30, 0x80, 0x80, 0x80, 0x80, 0x01},
 		} {
 			c := shared(t).connect(t, v, name(t))
 			c.write(b)
@@ -202,8 +206,14 @@ var allProps = []prop{
 	{packets.PropWildcardAvailable, []byte{1}, "", false},
 	{packets.PropSubscriptionIDsAllowed, []byte{1}, "", false},
 	{packets.PropSharedAvailable, []byte{1}, "", false},
-	{0, []byte{0}, "", false}, {4, []byte{0}, "", false}, {10, []byte{0}, "", false}, {20, []byte{0}, "", false},
-	{43, []byte{0}, "", false}, {127, []byte{0}, "", false}, {0x80, []byte{1, 0}, "", false}, {0xff, []byte{0}, "", false},
+	{0, []byte{0}, "", false},
+	{4, []byte{0}, "", false},
+	{10, []byte{0}, "", false},
+	{20, []byte{0}, "", false},
+	{43, []byte{0}, "", false},
+	{127, []byte{0}, "", false},
+	{0x80, []byte{1, 0}, "", false},
+	{0xff, []byte{0}, "", false},
 }
 
 func section(list ...prop) []byte {
@@ -309,8 +319,10 @@ func oneOf(code packets.Code, codes []packets.Code) bool {
 func TestMalformed_PropertyValues(t *testing.T) {
 	t.Parallel()
 	for _, p := range []prop{
-		{id: packets.PropReceiveMaximum, value: []byte{0, 0}}, {id: packets.PropMaximumPacketSize, value: []byte{0, 0, 0, 0}},
-		{id: packets.PropRequestProblemInfo, value: []byte{2}}, {id: packets.PropRequestResponseInfo, value: []byte{0xff}},
+		{id: packets.PropReceiveMaximum, value: []byte{0, 0}},
+		{id: packets.PropMaximumPacketSize, value: []byte{0, 0, 0, 0}},
+		{id: packets.PropRequestProblemInfo, value: []byte{2}},
+		{id: packets.PropRequestResponseInfo, value: []byte{0xff}},
 		{id: packets.PropAuthData, value: str("without a method")},
 	} {
 		probe(t, 'C', section(p), false, packets.CodeProtocolError)

@@ -99,11 +99,17 @@ func TestPublish_MQTT_3_3_2_2_TopicName(t *testing.T) {
 		topic string
 		code  packets.Code
 	}{
-		{"a/+", packets.CodeTopicNameInvalid}, {"#", packets.CodeTopicNameInvalid}, {"a+b", packets.CodeTopicNameInvalid},
-		{"long enough to be read in words/#", packets.CodeTopicNameInvalid}, {"+", packets.CodeTopicNameInvalid},
+		{"a/+", packets.CodeTopicNameInvalid},
+		{"#", packets.CodeTopicNameInvalid},
+		{"a+b", packets.CodeTopicNameInvalid},
+		{"long enough to be read in words/#", packets.CodeTopicNameInvalid},
+		{"+", packets.CodeTopicNameInvalid},
 		{"", packets.CodeProtocolError},
-		{"a\x00b", packets.CodeMalformedPacket}, {"\x00", packets.CodeMalformedPacket},
-		{"\xff", packets.CodeMalformedPacket}, {"a\xc0\x80", packets.CodeMalformedPacket}, {"\xed\xa0\x80", packets.CodeMalformedPacket},
+		{"a\x00b", packets.CodeMalformedPacket},
+		{"\x00", packets.CodeMalformedPacket},
+		{"\xff", packets.CodeMalformedPacket},
+		{"a\xc0\x80", packets.CodeMalformedPacket},
+		{"\xed\xa0\x80", packets.CodeMalformedPacket},
 	}
 	versions(t, func(t *testing.T, v packets.Version) {
 		for _, tc := range cases {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/wind-c/comqtt/v3/broker/packets"
@@ -319,6 +320,90 @@ func TestOrder_MQTT_4_6_0_5_PerTopicAndQoS(t *testing.T) {
 				last[a.Type] = a.PacketID
 			}
 		})
+	})
+}
+
+// Retained and other messages of QoS 0, which the broker keeps apart, arrive
+// in one order all the same, with every kind of subscriber.
+//
+// Proves 5.0 [MQTT-4.6.0-5]; 3.1.1 [MQTT-4.6.0-6].
+func TestOrder_MQTT_4_6_0_5_MixedWays(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v packets.Version) {
+		kinds(t, v, func(t *testing.T, home ...with) {
+			topic := name(t)
+			p := shared(t).connect(t, v, name(t), home...)
+			var subs []*client
+			for qos := range byte(3) {
+				for _, h := range [][]with{nil, {durable(v)}} {
+					s := shared(t).connect(t, v, name(t), h...)
+					s.mustSubscribe(topic, qos)
+					subs = append(subs, s)
+				}
+			}
+			const n = 120
+			for round := range 3 { // in one write, and by halves
+				var b []byte
+				for i := range n {
+					m := message(topic, byte(i/3%3), fmt.Sprint(round*n+i))
+					m.Retain = i%2 == 0
+					if m.QoS > 0 {
+						m.PacketID = uint16(i + 1)
+					}
+					b = m.AppendTo(b, v)
+				}
+				p.write(b[:len(b)/(round+1)])
+				p.write(b[len(b)/(round+1):])
+				for _, s := range subs {
+					last := [3]int{-1, -1, -1}
+					for range n {
+						m := s.take()
+						i, err := strconv.Atoi(string(m.Payload))
+						if err != nil {
+							t.Fatal(err)
+						}
+						qos := i % n / 3 % 3 // as published
+						if i <= last[qos] {
+							t.Fatalf("QoS %d: %d after %d", qos, i, last[qos])
+						}
+						last[qos] = i
+					}
+				}
+				for range 2 * 39 { // the PUBACKs and PUBRECs
+					if a := want[*packets.Ack](p); a.Type == packets.TypePubrec {
+						p.send(&packets.Ack{Type: packets.TypePubrel, PacketID: a.PacketID})
+						p.ack(packets.TypePubcomp, a.PacketID)
+					}
+				}
+			}
+			for _, s := range subs {
+				s.quiet()
+			}
+		})
+	})
+}
+
+// A connection that is taken over leaves its open deliveries to the new one.
+//
+// Proves 5.0 [MQTT-4.4.0-1] [MQTT-3.1.4-3]; 3.1.1 [MQTT-4.4.0-1] [MQTT-3.1.4-2].
+func TestRedelivery_MQTT_4_4_0_1_TakeOver(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v packets.Version) {
+		p, s, topic := pair(t, v, 2, durable(v))
+		p.publish(message(topic, 1, "one"))
+		one := s.see(topic, "one")
+		p.publish(message(topic, 2, "two"))
+		two := s.see(topic, "two")
+		young := shared(t).connect(t, v, topic+"-sub", durable(v))
+		s.rejected(packets.CodeSessionTakenOver)
+		for _, old := range []*packets.Publish{one, two} {
+			m := young.see(topic, string(old.Payload))
+			if !m.Dup || m.PacketID != old.PacketID {
+				t.Fatalf("sent as %s, again as %s", describe(old), describe(m))
+			}
+			young.complete(m)
+		}
+		young.quiet()
 	})
 }
 

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -101,6 +102,69 @@ func TestRetain_MQTT_3_3_1_10_Handling(t *testing.T) {
 		s.expect(topic, "kept")
 		s.mustSubscribe(topic, 1|retainIfNew)
 		s.expect(topic, "kept")
+	})
+}
+
+// A stored session's subscription exists, also on the next connection.
+//
+// Proves 5.0 [MQTT-3.3.1-10].
+func TestRetain_MQTT_3_3_1_10_StoredSession(t *testing.T) {
+	t.Parallel()
+	topic, id := name(t), name(t)
+	p := shared(t).connect(t, packets.V5, name(t))
+	p.publish(retained(topic, 1, "kept"))
+	s := shared(t).connect(t, packets.V5, id, resume(300))
+	s.mustSubscribe(topic, 1|retainIfNew)
+	s.expect(topic, "kept")
+	s.bye(0)
+	s = shared(t).connect(t, packets.V5, id, resume(300))
+	s.mustSubscribe(topic, 1|retainIfNew)
+	s.quiet()
+	s.bye(0)
+	s = shared(t).connect(t, packets.V5, id, fresh(300))
+	s.mustSubscribe(topic, 1|retainIfNew)
+	s.expect(topic, "kept")
+}
+
+// A subscription in the midst of retained messages loses none and gets none
+// twice.
+//
+// Proves 5.0 [MQTT-3.8.4-4] [MQTT-3.3.1-9]; 3.1.1 [MQTT-3.3.1-6] [MQTT-3.8.4-3].
+func TestRetain_MQTT_3_8_4_4_AmongMessages(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v packets.Version) {
+		kinds(t, v, func(t *testing.T, home ...with) {
+			for qos := range byte(3) {
+				topic := name(t)
+				p, s := shared(t).connect(t, v, name(t)), shared(t).connect(t, v, name(t), home...)
+				const n = 200
+				var b []byte
+				for i := range n {
+					m := retained(topic, qos, strconv.Itoa(i))
+					if qos > 0 {
+						m.PacketID = uint16(i + 1)
+					}
+					b = m.AppendTo(b, v)
+				}
+				p.write(b[:len(b)/2])
+				s.send(&packets.Subscribe{PacketID: 1, Filters: []packets.Subscription{{Filter: []byte(topic), Options: qos}}})
+				p.write(b[len(b)/2:])
+				s.suback(1)
+				last := -1
+				for last < n-1 {
+					m := s.take()
+					i, err := strconv.Atoi(string(m.Payload))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if last >= 0 && (i != last+1 || m.Retain) { // only the first may be a retained one
+						t.Fatalf("got %s after %d", describe(m), last)
+					}
+					last = i
+				}
+				s.quiet()
+			}
+		})
 	})
 }
 

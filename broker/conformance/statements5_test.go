@@ -290,6 +290,7 @@ var sections5 = map[string]string{
 	"§3.1.3.5":     "The user name is a string of any length.",
 	"§3.1.3.6":     "The password is binary data.",
 	"§3.1.4":       "A client that sends no CONNECT in reasonable time is closed; a taken over connection publishes its will.",
+	"§3.2.2.2":     "CONNACK 0x95 for a CONNECT that is too large.",
 	"§3.2.2.3.6":   "A packet above the server's Maximum Packet Size is answered with 0x95.",
 	"§3.2.2.3.14":  "Server Keep Alive replaces the client's value.",
 	"§3.3.2.3":     "No property of a PUBLISH stands twice where it may not; MQTT 3 clients get none.",

@@ -13,7 +13,8 @@ type strict struct {
 	v          packets.Version
 	connect    *packets.Connect
 	connack    *packets.Connack
-	ended      bool // the broker has sent a DISCONNECT
+	ended      bool   // the broker has sent a DISCONNECT
+	partial    []byte // beginning of a packet that was sent
 	maxPacket  int
 	receiveMax int
 	aliasMax   uint16
@@ -43,16 +44,21 @@ func newStrict() *strict {
 
 // sent takes note of what the test wrote, as far as it is well-formed.
 func (s *strict) sent(b []byte) {
-	for len(b) > 0 {
-		f, n, _, err := packets.Next(b, 0)
-		if err != nil || n == 0 {
-			return
+	s.partial = append(s.partial, b...)
+	for len(s.partial) > 0 {
+		f, n, _, err := packets.Next(s.partial, 0)
+		if err == nil && n == 0 {
+			return // more of it follows
 		}
-		b = b[n:]
-		p, err := f.Decode(s.v)
+		var p packets.Packet
+		if err == nil {
+			p, err = f.Decode(s.v)
+		}
 		if err != nil {
+			s.partial = nil
 			return
 		}
+		s.partial = s.partial[n:]
 		s.note(p)
 	}
 }

@@ -98,8 +98,12 @@ func TestSubscribe_MQTT_3_8_3_5_Options(t *testing.T) {
 		options byte
 		code    packets.Code
 	}{
-		{0x40, packets.CodeMalformedPacket}, {0x80, packets.CodeMalformedPacket}, {0xc1, packets.CodeMalformedPacket},
-		{0x03, packets.CodeProtocolError}, {0x30, packets.CodeProtocolError}, {0x31, packets.CodeProtocolError},
+		{0x40, packets.CodeMalformedPacket},
+		{0x80, packets.CodeMalformedPacket},
+		{0xc1, packets.CodeMalformedPacket},
+		{0x03, packets.CodeProtocolError},
+		{0x30, packets.CodeProtocolError},
+		{0x31, packets.CodeProtocolError},
 	} {
 		c := shared(t).connect(t, packets.V5, name(t))
 		c.send(&packets.Subscribe{PacketID: 1, Filters: []packets.Subscription{{Filter: []byte("a"), Options: tc.options}}})
@@ -499,10 +503,37 @@ func TestTopics_MQTT_4_7_1_2_InvalidFilters(t *testing.T) {
 			if strings.HasPrefix(f, "$share/") && v != packets.V5 {
 				continue
 			}
-			must(t, f, c.subscribe(f, 0|0), 0)
+			must(t, f, c.subscribe(f, 0), 0)
 			c.unsubscribe(f)
 			c.pending = nil
 		}
+	})
+}
+
+// A topic with more levels than the broker takes is refused, and nothing else
+// is: neither of the specifications has a limit of its own.
+//
+// Proves 5.0 [§3.4.2.1] [§3.5.2.1] [MQTT-3.8.4-7]; 3.1.1 [MQTT-3.8.4-5].
+func TestTopics_Levels(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v packets.Version) {
+		most, more := name(t)+strings.Repeat("/", 127), name(t)+strings.Repeat("/", 128)
+		p, s := shared(t).connect(t, v, name(t)), shared(t).connect(t, v, name(t))
+		s.mustSubscribe(most, 2)
+		code := packets.CodeTopicFilterInvalid
+		if v != packets.V5 {
+			code = packets.CodeUnspecifiedError
+		}
+		must(t, "subscribe", s.subscribe(more, 2), code)
+		for qos := range byte(3) {
+			p.publish(message(most, qos, "x"))
+			s.expect(most, "x")
+		}
+		for qos := byte(1); qos <= 2 && v == packets.V5; qos++ {
+			must(t, "publish", p.publish(message(more, qos, "x")), packets.CodeTopicNameInvalid)
+		}
+		p.send(message(more, 0, "x"))
+		p.rejected(packets.CodeTopicNameInvalid)
 	})
 }
 

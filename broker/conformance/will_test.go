@@ -364,6 +364,37 @@ func TestWill_MQTT_3_1_2_8_AfterRestart(t *testing.T) {
 	watch.settled()
 }
 
+// A server that shuts down closes its connections, and their wills are due:
+// the next start publishes them.
+//
+// Proves 5.0 [MQTT-3.1.2-8]; 3.1.1 [MQTT-3.1.2-8].
+func TestWill_MQTT_3_1_2_8_AtShutdown(t *testing.T) {
+	t.Parallel()
+	in := start(t, nil)
+	watch := in.connect(t, packets.V5, "watch", resume(0xffffffff))
+	watch.mustSubscribe("wills/#", 2)
+	watch.bye(0)
+	for _, v := range []packets.Version{packets.V311, packets.V5} {
+		in.connect(t, v, "ephemeral"+v.String(), will("wills/ephemeral"+v.String(), 1, false, "x"))
+		in.connect(t, v, "durable"+v.String(), durable(v), will("wills/durable"+v.String(), 2, true, "x"))
+	}
+	in.restart(t, 0)
+	watch = in.connect(t, packets.V5, "watch", resume(0xffffffff))
+	seen := map[string]bool{}
+	for range 4 {
+		seen[string(watch.take().Topic)] = true
+	}
+	watch.settled()
+	if len(seen) != 4 {
+		t.Errorf("published: %v", seen)
+	}
+	watch.mustSubscribe("wills/#", 2)
+	for range 2 {
+		watch.take()
+	}
+	watch.quiet()
+}
+
 // A will that may not be is refused with the CONNECT.
 //
 // Proves 5.0 [MQTT-3.1.3-11] [§3.1.3.3]; 3.1.1 [MQTT-3.1.3-10].

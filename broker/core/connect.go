@@ -188,6 +188,7 @@ func (m *Machine) applyServerStart(rec []byte, fx *Effects) error {
 	}
 	m.boot, m.changed.config = st.Boot, true
 	grace := int64(m.limits.RestartGrace) * 1000
+	m.groupsAtStart()
 	for _, s := range m.sorted() {
 		if !s.Connected() {
 			continue
@@ -202,7 +203,6 @@ func (m *Machine) applyServerStart(rec []byte, fx *Effects) error {
 		m.disconnect(s, fx)
 	}
 	m.willsAtStart(m.now + grace)
-	m.groupsAtStart()
 	return nil
 }
 

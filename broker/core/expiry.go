@@ -133,7 +133,7 @@ func (m *Machine) applyTick(rec []byte, fx *Effects) error {
 	if err := t.Decode(rec); err != nil {
 		return err
 	}
-	left := ExpirePerTick
+	left := m.bounds.expire
 	for left > 0 && len(m.due) > 0 && m.due[0].at <= m.now {
 		left -= m.fall(m.due[0], fx)
 	}

@@ -79,7 +79,7 @@ func (m *Machine) makeRoom(g *group, msg *message, fx *Effects) bool {
 	l := &m.limits
 	for n := 0; l.QueueMessages > 0 && uint64(g.pending.len) >= l.QueueMessages ||
 		l.QueueBytes > 0 && g.bytes+uint64(msg.size) > l.QueueBytes; n++ {
-		if !l.DropOldest || g.pending.idle == 0 || n == DropsPerPush || l.QueueBytes > 0 && uint64(msg.size) > l.QueueBytes {
+		if !l.DropOldest || g.pending.idle == 0 || n == m.bounds.push || l.QueueBytes > 0 && uint64(msg.size) > l.QueueBytes {
 			return false
 		}
 		at := g.pending.oldestIdle()
@@ -155,7 +155,7 @@ func (m *Machine) takeBack(s *session.Session, filter string, fx *Effects) {
 		return
 	}
 	key := keyOf(filter)
-	s.Out.ExtractQueued(GiveBackPerFilter, func(e *session.Entry[uint64]) bool {
+	s.Out.ExtractQueued(m.bounds.giveBack, func(e *session.Entry[uint64]) bool {
 		return e.Group && s.Out.GroupOf[e.Seq] == filter
 	}, func(e session.Entry[uint64]) {
 		msg, _ := m.message(e.Msg)

@@ -22,6 +22,11 @@ const (
 	DropsPerFill      = 1000 // expired messages dropped from one queue per record
 )
 
+// bounds are those constants; tests make them small.
+type bounds struct {
+	expire, release, giveBack, push, fill int
+}
+
 // ErrGap reports a record whose index does not follow the last applied one.
 var ErrGap = errors.New("core: gap in the log")
 
@@ -53,6 +58,7 @@ type Machine struct {
 	released   []*session.Session // by id
 	dissolving []*group           // without a durable member, by key
 
+	bounds  bounds
 	fresh   fresh
 	counts  Counts // but for what the length of a map says
 	changed changes
@@ -94,6 +100,7 @@ func New() *Machine {
 		nextWill: 1,
 		byEpoch:  make(map[record.Epoch]uint64),
 		waiting:  make(map[string][]uint64),
+		bounds:   bounds{ExpirePerTick, ReleasePerRecord, GiveBackPerFilter, DropsPerPush, DropsPerFill},
 	}
 }
 
@@ -173,7 +180,7 @@ func (m *Machine) Apply(index uint64, now int64, rec []byte, fx *Effects) error 
 	}
 	m.applied = index
 	if len(m.released)+len(m.dissolving) > 0 {
-		m.release(ReleasePerRecord, fx)
+		m.release(m.bounds.release, fx)
 	}
 	return nil
 }

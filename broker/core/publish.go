@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"errors"
 	"hash/crc32"
 	"slices"
@@ -80,6 +81,11 @@ func (m *Machine) deliver(id, origin uint64, p *record.Publish, msg *packets.Mes
 		}
 	} else { // one client may have matched more than once
 		m.deliverSeveral(origin, p, subs, fx)
+	}
+	if len(matches.Groups) > 1 { // the index has them in an order that its history decides
+		slices.SortFunc(matches.Groups, func(a, b *topic.Group) int {
+			return cmp.Or(cmp.Compare(a.Share, b.Share), cmp.Compare(a.Filter, b.Filter))
+		})
 	}
 	for _, g := range matches.Groups {
 		m.deliverGroup(id, p, g, fx)
@@ -198,7 +204,7 @@ func (m *Machine) makeQueueRoom(s *session.Session, size uint32, fx *Effects) bo
 	l := &m.limits
 	for n := 0; l.QueueMessages > 0 && uint64(s.Out.Queued()) >= l.QueueMessages ||
 		l.QueueBytes > 0 && s.QueuedBytes+uint64(size) > l.QueueBytes; n++ {
-		if !l.DropOldest || s.Out.Queued() == 0 || n == DropsPerPush || l.QueueBytes > 0 && uint64(size) > l.QueueBytes {
+		if !l.DropOldest || s.Out.Queued() == 0 || n == m.bounds.push || l.QueueBytes > 0 && uint64(size) > l.QueueBytes {
 			return false
 		}
 		m.dropHead(s, DropQueueFull, fx)
@@ -233,7 +239,7 @@ func (m *Machine) fill(s *session.Session, fx *Effects) {
 	for dropped := 0; s.Out.Queued() > 0 && len(s.Out.Inflight()) < window; {
 		head, _ := s.Out.Head()
 		msg := m.messages[head.Msg]
-		if msg.expired(m.now) && dropped < DropsPerFill { // [MQTT-3.3.2-5]
+		if msg.expired(m.now) && dropped < m.bounds.fill { // [MQTT-3.3.2-5]
 			m.dropHead(s, DropExpired, fx)
 			dropped++
 			continue

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/wind-c/comqtt/v3/retain"
 	"github.com/wind-c/comqtt/v3/session"
 )
 
@@ -73,29 +74,56 @@ func outcome(m *Machine, fx *Effects) string {
 	return b.String()
 }
 
-// windows lists what every session has in flight and queued.
-func windows(m *Machine) string {
+// everything lists the state as it is in memory, so that what Export forgets is
+// missed.
+func everything(m *Machine) string {
 	var b strings.Builder
 	for _, s := range append(m.sorted(), m.released...) {
-		fmt.Fprintf(&b, "%d %s epoch %d:", s.ID, s.ClientID, s.Epoch)
+		if m.sessions[s.ID] != s { // of an ended one only the messages count
+			s = &session.Session{ID: s.ID, Out: s.Out}
+		}
+		fmt.Fprintf(&b, "%d %s %s v%d epoch %d expiry %d max %d %d off %d will %v %v %d received %v:", s.ID, s.ClientID, s.User,
+			s.Version, s.Epoch, s.Expiry, s.ReceiveMaximum, s.MaxPacket, s.Disconnected, s.HasWill, s.Will, s.WillAt, s.Received())
+		for _, f := range s.Filters() {
+			sub, _ := s.Subscription(f)
+			fmt.Fprint(&b, " ", f, sub)
+		}
 		s.Out.All(func(e *session.Entry[uint64]) bool {
 			fmt.Fprint(&b, " ", e.Seq, e.PID, e.Msg, e.QoS, e.Phase, e.Retain, e.SubID, s.Out.SubIDs[e.Seq], s.Out.GroupOf[e.Seq])
 			return true
 		})
 		fmt.Fprintln(&b)
 	}
+	for _, id := range slices.Sorted(maps.Keys(m.messages)) {
+		msg := m.messages[id]
+		msg.flags &^= messageStored
+		fmt.Fprintln(&b, "message", id, msg)
+	}
+	m.retained.All(func(name string, e retain.Entry) bool {
+		fmt.Fprintln(&b, "retained", name, e)
+		return true
+	})
+	for _, g := range m.sortedGroups() {
+		fmt.Fprintln(&b, "group", g.key, g.durable, slices.Concat(g.pending.pages...))
+	}
+	for _, id := range slices.Sorted(maps.Keys(m.wills)) {
+		w := *m.wills[id]
+		w.place = 0
+		fmt.Fprintln(&b, "will", w)
+	}
 	next, ok := m.NextDeadline()
-	fmt.Fprintln(&b, next, ok, m.Counts())
+	fmt.Fprintln(&b, next, ok, m.Counts(), m.limits, m.level, m.boot, m.nextWill)
 	return b.String()
 }
 
 // history is a drawn history with what it did at each record.
 type history struct {
+	bounds   bounds
 	steps    []step
 	outcomes []string
+	hashes   []Hash // after each record
 	state    map[string][]byte
-	windows  string
-	hash     Hash
+	dump     string
 }
 
 func drawHistory(t *rapid.T, check bool) *history {
@@ -109,11 +137,15 @@ func drawHistory(t *rapid.T, check bool) *history {
 		}
 		if s.rec != nil {
 			h.outcomes = append(h.outcomes, outcome(w.m, &w.fx))
+			h.hashes = append(h.hashes, w.m.Hash(&worldHashKey))
 		}
 	}
+	w.m.bounds = drawBounds(t)
 	w.begin(drawWorldLimits(t))
-	w.drawSteps(t, rapid.IntRange(1, 80).Draw(t, "steps"))
-	h.steps, h.state, h.windows, h.hash = w.steps, exported(w.m), windows(w.m), w.m.Hash(&worldHashKey)
+	w.populate(t)
+	w.drawSteps(t, rapid.IntRange(1, 120).Draw(t, "steps"))
+	h.bounds, h.steps = w.m.bounds, w.steps
+	h.state, h.dump = exported(w.m), everything(w.m)
 	return h
 }
 
@@ -129,6 +161,7 @@ func TestReplayEquivalence(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := drawHistory(t, false)
 		m, b := New(), newBackend(t.Fatalf)
+		m.bounds = h.bounds
 		collect := rapid.SampledFrom([]int{1, 3, 20, 1000}).Draw(t, "collect every")
 		restart := rapid.SampledFrom([]int{2, 10, 40, 1000}).Draw(t, "restart every")
 		var fx Effects
@@ -144,6 +177,9 @@ func TestReplayEquivalence(t *testing.T) {
 			if got := outcome(m, &fx); got != h.outcomes[at] {
 				t.Fatalf("record %d %s did something else (-first run +replay):\n%s", at, s.note, cmp.Diff(h.outcomes[at], got))
 			}
+			if got := m.Hash(&worldHashKey); got != h.hashes[at] {
+				t.Fatalf("record %d %s left another state: hash %x, want %x", at, s.note, got.Bytes(), h.hashes[at].Bytes())
+			}
 			at++
 			dies := rapid.IntRange(0, restart).Draw(t, "restart") == 0
 			if dies || rapid.IntRange(0, collect).Draw(t, "collect") == 0 {
@@ -154,6 +190,7 @@ func TestReplayEquivalence(t *testing.T) {
 				if m, err = Load(b.scan, m.Applied(), m.Now()); err != nil {
 					t.Fatalf("after %s: %v", s.note, err)
 				}
+				m.bounds = h.bounds
 				if err := m.Check(); err != nil {
 					t.Fatalf("loaded after %s: %v", s.note, err)
 				}
@@ -161,11 +198,8 @@ func TestReplayEquivalence(t *testing.T) {
 		}
 		checkCollect(t, m, b)
 		sameState(t, h.state, exported(m))
-		if got := windows(m); got != h.windows {
-			t.Fatalf("sessions (-first run +replay):\n%s", cmp.Diff(h.windows, got))
-		}
-		if got := m.Hash(&worldHashKey); got != h.hash {
-			t.Fatalf("hash %x, want %x", got.Bytes(), h.hash.Bytes())
+		if got := everything(m); got != h.dump {
+			t.Fatalf("sessions (-first run +replay):\n%s", cmp.Diff(h.dump, got))
 		}
 	})
 }

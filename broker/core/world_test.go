@@ -46,9 +46,9 @@ type world struct {
 
 var (
 	worldClients = []string{"c1", "c2", "c3", "c4"}
-	worldFilters = []string{"a", "a/b", "a/+", "a/#", "#", "+/b", "b", "$share/g/a/#", "$share/g/b", "$share/h/a/b", "$x/y"}
+	worldFilters = []string{"a", "a/b", "a/+", "a/#", "#", "+/b", "b", "$share/g/a/#", "$share/g/b", "$share/h/a/b", "$share/h/a/#", "$x/y"}
 	worldTopics  = []string{"a", "a/b", "a/c", "b", "x/b", "$x/y"}
-	worldShared  = []GroupKey{{"g", "a/#"}, {"g", "b"}, {"h", "a/b"}}
+	worldShared  = []GroupKey{{"g", "a/#"}, {"g", "b"}, {"h", "a/b"}, {"h", "a/#"}}
 )
 
 func newWorld(fail func(format string, args ...any)) *world {
@@ -63,6 +63,33 @@ func newWorld(fail func(format string, args ...any)) *world {
 func (w *world) begin(l record.Limits) {
 	w.apply(&record.Genesis{StoreID: [16]byte{1, 2, 3}, FeatureLevel: FeatureLevel, Limits: l})
 	w.apply(&record.ServerStart{Boot: 1, Wall: w.now})
+}
+
+// populate begins with a few sessions, so that what follows meets somebody.
+func (w *world) populate(t *rapid.T) {
+	for _, client := range worldClients[:rapid.IntRange(0, 3).Draw(t, "sessions")] {
+		w.apply(&record.Connect{
+			Epoch: w.nextEpoch(), ClientID: []byte(client), User: []byte("u"), Version: 5, Expiry: session.Forever,
+			ReceiveMaximum: rapid.SampledFrom([]uint16{65535, 3}).Draw(t, "receive maximum"),
+		})
+		s := w.m.SessionOf(client)
+		r := &record.Subscribe{Session: s.ID, Epoch: s.Epoch, PacketID: 1}
+		for range rapid.IntRange(1, 4).Draw(t, "filters") {
+			f, opts := w.drawFilter(t)
+			r.Filters = append(r.Filters, record.Filter{Name: []byte(f), Options: opts | 2})
+		}
+		w.apply(r)
+	}
+}
+
+// drawBounds are small ones, or those of production.
+func drawBounds(t *rapid.T) bounds {
+	b := New().bounds
+	if rapid.IntRange(0, 3).Draw(t, "bounds") > 0 {
+		n := rapid.SliceOfN(rapid.IntRange(1, 4), 5, 5).Draw(t, "small bounds")
+		b = bounds{n[0], n[1], n[2], n[3], n[4]}
+	}
+	return b
 }
 
 // apply applies a record and keeps it.
@@ -285,7 +312,7 @@ func (w *world) burst(t *rapid.T) {
 	p := w.drawPublish(t)
 	p.Session, p.Retain = 0, false
 	p.Message = message5(worldTopics[1], "one of many")
-	for range rapid.SampledFrom([]int{3, 3, 90}).Draw(t, "times") {
+	for range rapid.SampledFrom([]int{3, 3, 10, 90}).Draw(t, "times") {
 		w.apply(p)
 	}
 }

@@ -15,8 +15,6 @@ import (
 	"time"
 )
 
-var errFault = errors.New("planted fault")
-
 // faultDisk stands between a log and its files: it fails one operation of a
 // workload, and knows what a power cut would leave at any moment.
 type faultDisk struct {

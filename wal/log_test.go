@@ -18,6 +18,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // testStore is the store of the tests' logs.
 var testStore = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
+// errFault is what planted faults return.
+var errFault = errors.New("planted fault")
+
 // options returns options for small segments in a fresh directory, without
 // marks that would come at a time of their own.
 func options(t testing.TB) Options {

@@ -217,3 +217,28 @@ func TestSecondServerIsLockedOut(t *testing.T) {
 	}
 	r.stop(t)
 }
+
+func redial(t testing.TB, r *running) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nc
+}
+
+// ping waits until the broker has handled everything the client sent.
+func ping(t testing.TB, c *client) {
+	t.Helper()
+	c.send(&packets.Ping{Type: packets.TypePingreq})
+	for {
+		switch pk := c.receive().(type) {
+		case *packets.Ping:
+			return
+		case nil:
+			t.Fatal("connection closed")
+		default:
+			_ = pk
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -54,12 +53,8 @@ func (b *Bodies) AddFrame(f *wal.Frame, offsets []uint32) {
 		b.shelf.trim(keep)
 		over -= shelved - keep
 	}
-	for over > 0 {
-		freed := b.ring.drop()
-		if freed == 0 {
-			return
-		}
-		over -= freed
+	for over > 0 && b.ring.len() > 1 { // what was just applied is delivered next
+		over -= b.ring.drop()
 	}
 }
 
@@ -86,8 +81,13 @@ func (b *Bodies) Cached(id uint64) ([]byte, bool) {
 }
 
 // Load calls fn for each message it finds, in the order of ids, wherever the
-// message is; i is its place in ids. It may read the disk. What it reads is
-// kept in memory within the budget.
+// message is; i is its place in ids. It may read the disk.
+//
+// What it reads is kept in memory, from the first one on as far as the budget
+// reaches: the first one is always kept, and later ones do not push out earlier
+// ones of the same call. So a caller that looks them up by Cached next makes
+// progress however small the budget is, as long as nobody else loads much more
+// in between; one that takes them from fn always does.
 //
 // If some messages are nowhere, the others are still given to fn, and the
 // error is a *NoBodyError at the end. An error from fn ends it at once and is
@@ -108,6 +108,7 @@ type loading struct {
 	fn   func(i int, msg []byte) error
 	keep bool // put what was read on the shelf; else a message is valid during fn only
 
+	shelved int64 // bytes put there
 	buf     []byte
 	from    int // ids[from:upto] are to be looked up in the backend
 	upto    int
@@ -126,6 +127,11 @@ func (l *loading) run() error {
 			}
 		}
 		msg, ok := l.b.Cached(id)
+		if ok || id >= l.b.log.First() {
+			if err := l.backend(); err != nil { // what comes before it
+				return err
+			}
+		}
 		if !ok {
 			var err error
 			if msg, ok, err = l.fromLog(id); err != nil {
@@ -138,9 +144,6 @@ func (l *loading) run() error {
 			}
 			l.upto = i + 1
 			continue
-		}
-		if err := l.backend(); err != nil { // what comes before it
-			return err
 		}
 		if err := l.fn(i, msg); err != nil {
 			return err
@@ -176,19 +179,21 @@ func (l *loading) fromLog(id uint64) ([]byte, bool, error) {
 		return nil, false, nil
 	}
 	l.b.logReads.Add(1)
-	return l.kept(id, msg), true, nil
+	if l.keep {
+		msg = append(make([]byte, 0, len(msg)), msg...)
+		l.shelve(id, msg)
+	}
+	return msg, true, nil
 }
 
-// kept puts a copy of msg on the shelf, if it is to be kept.
-func (l *loading) kept(id uint64, msg []byte) []byte {
-	if l.keep {
-		msg = bytes.Clone(msg)
-		if msg == nil {
-			msg = []byte{}
-		}
-		l.b.shelf.put(id, msg, l.b.shelfLimit())
+// shelve puts a message on the shelf, unless that is full of earlier ones.
+func (l *loading) shelve(id uint64, msg []byte) {
+	limit := l.b.shelfLimit()
+	if l.shelved > 0 && l.shelved+int64(len(msg))+shelvedOverhead > limit {
+		return
 	}
-	return msg
+	l.shelved += int64(len(msg)) + shelvedOverhead
+	l.b.shelf.put(id, msg, limit)
 }
 
 // shelfLimit is what the frames leave over, at least a quarter.
@@ -229,7 +234,7 @@ func (l *loading) backend() error {
 		}
 		l.b.storeReads.Add(1)
 		if l.keep {
-			l.b.shelf.put(id, msg, l.b.shelfLimit())
+			l.shelve(id, msg)
 		}
 		if err := l.fn(from+i, msg); err != nil {
 			return err

@@ -65,6 +65,32 @@ func TestBodies_RingKeepsTheLastFramesWithinBudget(t *testing.T) {
 	}
 }
 
+// However small the budget, the newest frame and the first of what was loaded
+// are there: a session that is sent one message after another makes progress.
+func TestBodies_TinyBudget(t *testing.T) {
+	o := testOptions(t)
+	o.CacheBytes = 1
+	d := newDriver(t, o)
+	queueing(t, d)
+	for i := range 20 {
+		id := d.log(publish("a", 1, false, body(uint64(i), 1000)))
+		if _, ok := d.s.Bodies.Cached(id); !ok {
+			t.Fatal("the newest frame is not in memory")
+		}
+	}
+	d.flush()
+	ids := d.alive()
+	for len(ids) > 0 {
+		must(t, d.s.Bodies.Load(t.Context(), ids, func(int, []byte) error { return nil }))
+		msg, ok := d.s.Bodies.Cached(ids[0])
+		if !ok || !bytes.Equal(msg, d.stored(ids[0])) {
+			t.Fatalf("message %d is not in memory after Load", ids[0])
+		}
+		ids = ids[1:]
+	}
+	d.close()
+}
+
 func TestBodies_RingIsBoundedInFrames(t *testing.T) {
 	b := memoryBodies(1 << 40)
 	for id := uint64(1); id <= ringFrames+100; id++ {
@@ -73,7 +99,17 @@ func TestBodies_RingIsBoundedInFrames(t *testing.T) {
 	if _, ok := b.Cached(100); ok {
 		t.Error("the oldest frames are still there")
 	}
-	for _, id := range []uint64{101, ringFrames / 2, ringFrames + 100} {
+	held := 0
+	for i := range b.ring.slots {
+		if b.ring.slots[i].Load() != nil {
+			held++
+		}
+	}
+	b.ring.drop()
+	if _, ok := b.Cached(101); ok || b.ring.slots[100%ringFrames].Load() != nil || held != ringFrames {
+		t.Errorf("%d frames held, and the one dropped", held)
+	}
+	for _, id := range []uint64{102, ringFrames / 2, ringFrames + 100} {
 		if msg, ok := b.Cached(id); !ok || !bytes.HasSuffix(msg, fmt.Append(nil, id)) {
 			t.Errorf("message %d: %q, %v", id, msg, ok)
 		}
@@ -115,12 +151,18 @@ func TestBodies_Shelf(t *testing.T) {
 	if _, ok := b.Cached(2); ok {
 		t.Fatal("what is not in use was kept")
 	}
-	if n := len(b.shelf.clock); n != len(b.shelf.byID) {
+	if n := b.shelf.clock.Len(); n != len(b.shelf.byID) {
 		t.Fatalf("%d on the clock, %d known", n, len(b.shelf.byID))
 	}
-	b.shelf.put(5000, body(1, budget/2), b.shelfLimit())
-	if _, ok := b.Cached(5000); ok {
-		t.Fatal("a body of half the budget was kept")
+	b.shelf.put(5000, body(1, 2*budget), b.shelfLimit())
+	if _, ok := b.Cached(5000); !ok {
+		t.Fatal("what was just loaded is not there")
+	}
+	for id := uint64(6000); id < 7000; id++ {
+		b.shelf.put(id, body(id, 200), b.shelfLimit())
+	}
+	if _, ok := b.Cached(5000); ok || b.Memory() > budget {
+		t.Fatalf("a body of twice the budget was kept, %d bytes", b.Memory())
 	}
 	for id := uint64(10_000); id < 12_000; id++ {
 		b.AddFrame(frameOf(id, 1, 200), nil)

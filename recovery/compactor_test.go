@@ -88,6 +88,111 @@ func TestCompactor_FullBackendIsTriedAgain(t *testing.T) {
 	})
 }
 
+// What is collected while a commit is on its way to fail is not lost.
+func TestCompactor_CollectedDuringAFailure(t *testing.T) {
+	o := testOptions(t)
+	o.Checkpoint.Retry = time.Microsecond
+	d := newDriver(t, o)
+	queueing(t, d)
+	entered, release := make(chan struct{}), make(chan struct{})
+	first := true
+	d.gate.set(func(*backends.Batch, backends.Mark) error {
+		if !first {
+			return nil
+		}
+		first = false
+		close(entered)
+		<-release
+		return backends.ErrFull
+	}, nil)
+	d.log(publish("a", 1, false, []byte("first")), publish("a", 1, false, []byte("goes")))
+	d.s.Compactor.due.Store(true)
+	d.checkpoint()
+	<-entered
+	d.ack("away", 1)
+	d.log(publish("a", 1, true, []byte("second")))
+	d.checkpoint()
+	close(release)
+	d.flush()
+	d.checkBackend()
+	d.close()
+}
+
+// A change that leads back to what the backend has is not written.
+func TestCompactor_NoChange(t *testing.T) {
+	d := newDriver(t, testOptions(t))
+	queueing(t, d)
+	before := d.s.Compactor.Stats().Operations
+	d.connect("away", nil) // as before, but for the epoch
+	d.subscribe("away", "a")
+	d.flush()
+	if n := d.s.Compactor.Stats().Operations - before; n != 1 { // the session's head
+		t.Fatalf("%d operations", n)
+	}
+	d.checkBackend()
+	d.close()
+}
+
+// The interval brings changes to the backend, whether the apply loop collects
+// at its tick or has collected before and is idle since.
+func TestCompactor_Interval(t *testing.T) {
+	dir := fastDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t, Options{Dir: dir + "/data"})
+		queueing(t, d)
+		for _, atTick := range []bool{true, false} {
+			d.log(publish("a", 1, false, []byte("stays")))
+			if atTick {
+				<-d.s.Compactor.Ticks()
+			}
+			d.checkpoint()
+			synctest.Wait()
+			if !atTick {
+				if d.s.Compactor.Applied() == d.ref.Applied() {
+					t.Fatal("committed before the interval")
+				}
+				time.Sleep(2 * DefaultInterval) // of the bubble
+				synctest.Wait()
+			}
+			if got := d.s.Compactor.Applied(); got != d.ref.Applied() {
+				t.Fatalf("backend at %d of %d, collected at a tick: %v", got, d.ref.Applied(), atTick)
+			}
+		}
+		d.checkBackend()
+		d.close()
+	})
+}
+
+// Records without an effect on the state cause a commit only to let segments
+// go.
+func TestCompactor_RecordsWithoutChange(t *testing.T) {
+	dir := fastDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		d := newDriver(t, Options{Dir: dir + "/data", SegmentSize: 64 << 10})
+		queueing(t, d)
+		commits := d.s.Compactor.Stats().Commits
+		for range 50 {
+			<-d.s.Compactor.Ticks()
+			d.log(record.Tick{}.AppendTo(nil))
+			d.checkpoint()
+		}
+		synctest.Wait()
+		if got := d.s.Compactor.Stats().Commits; got != commits {
+			t.Fatalf("%d commits without a change", got-commits)
+		}
+		for range 1000 {
+			d.log(record.Tick{}.AppendTo(nil))
+		}
+		<-d.s.Compactor.Ticks()
+		d.checkpoint()
+		synctest.Wait()
+		if got := d.s.Compactor.Stats(); got.Commits != commits+1 || got.Dropped < 60<<10 {
+			t.Fatalf("stats %+v", got)
+		}
+		d.close()
+	})
+}
+
 // A final error of the backend stops everything: no commit any more, Fatal
 // tells, and the log has it all.
 func TestCompactor_FinalErrorIsFatal(t *testing.T) {
@@ -208,20 +313,6 @@ func TestCompactor_ShortensTheLog(t *testing.T) {
 		t.Fatalf("stats %+v", s)
 	}
 	d.checkBodies() // from the backend now
-	// Without a change of the state, a commit is made only to let segments go.
-	d.flush()
-	commits := d.s.Compactor.Stats().Commits
-	d.log(record.Tick{}.AppendTo(nil))
-	d.s.Compactor.due.Store(true)
-	d.checkpoint()
-	_ = d.s.Compactor.Lag()
-	for range 200 {
-		d.log(record.Tick{}.AppendTo(nil))
-	}
-	d.flush()
-	if got := d.s.Compactor.Stats().Commits; got > commits+2 {
-		t.Fatalf("%d commits for ticks", got-commits)
-	}
 	m, _, err := ReadManifest(d.opt.Dir)
 	if err != nil || m.Floor == 0 || m.Floor > d.s.Log.Durable() {
 		t.Fatalf("manifest %+v, %v", m, err)

@@ -117,7 +117,7 @@ func TestDamage(t *testing.T) {
 		}, ExitDamaged, boltName},
 		{"backend of another store", func(t *testing.T, dir string) {
 			must(t, copyFile(filepath.Join(foreign.opt.Dir, boltName), filepath.Join(dir, boltName)))
-		}, ExitDamaged, boltName},
+		}, ExitDamaged, "belongs to store"},
 		{"backend newer than the log", func(t *testing.T, dir string) {
 			newer := newDriver(t, base.opt)
 			newer.opt.Dir = filepath.Join(root, "newer")
@@ -366,6 +366,22 @@ func TestDamage_OlderBackend(t *testing.T) {
 		d.checkBackend()
 		d.close()
 	}
+}
+
+// With the memory backend only the manifest knows how far the log reached.
+func TestDamage_EndOfLogMissing_Memory(t *testing.T) {
+	d := newDriver(t, testOptions(t))
+	d.opt.Backend = BackendMemory
+	d.open()
+	for range 20 {
+		d.log(publish("a", 1, true, make([]byte, 900)))
+	}
+	d.close()
+	names := segments(t, d.opt.Dir)
+	for _, n := range names[2:] {
+		must(t, os.Remove(n))
+	}
+	wantDamage(t, d.opt, ExitDamaged)
 }
 
 // The memory backend needs the whole log.

@@ -422,6 +422,13 @@ func (d *driver) openCrashed() {
 	d.compare()
 }
 
+// openCrashedSelf opens the driver's own directory again after a failed stop.
+func (d *driver) openCrashedSelf() {
+	d.t.Helper()
+	d.ref = core.New()
+	d.openCrashed()
+}
+
 // copyDir copies a directory, holes as holes. Files that go meanwhile are left
 // out.
 func copyDir(t tester, from, to string) {
@@ -472,12 +479,12 @@ func copyFile(from, to string) error {
 
 func testOptions(tb testing.TB) Options {
 	tb.Helper()
-	return Options{Dir: filepath.Join(tb.TempDir(), "data"), SegmentSize: 4096}
+	return Options{Dir: filepath.Join(fastDir(tb), "data"), SegmentSize: 4096}
 }
 
-// fastDir returns a directory for tests that make hundreds of stores: in
-// memory, where there is one. They copy files to see what a crash leaves, so
-// they need no disk.
+// fastDir returns a directory in memory, where there is one: tests that copy
+// files to see what a crash leaves need no disk, and some make hundreds of
+// stores.
 func fastDir(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "recovery-test-")

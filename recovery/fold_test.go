@@ -116,7 +116,7 @@ func TestFold_Model(t *testing.T) {
 func TestFold_BoundedMemory(t *testing.T) {
 	f := newFold()
 	var d delta
-	for i := range 2_000_000 {
+	for i := range 600_000 {
 		key := backends.IDKey(nil, 'Q', uint64(i))[1:]
 		d.Put('Q', key, []byte("value of some bytes"), true)
 		d.Delete('Q', key)

@@ -1,18 +1,20 @@
 package recovery
 
 import (
+	"container/list"
 	"sync"
 	"sync/atomic"
 )
 
 // shelf holds bodies that were read from disk, so that several sessions that
-// wait for the same messages read them once. What was not used since the hand
-// of the clock passed goes first.
+// wait for the same messages read them once. It is a clock: the hand goes round
+// and removes what was not used since it came by last. What is new stands
+// behind the hand, where it comes last.
 type shelf struct {
 	mu    sync.RWMutex
-	byID  map[uint64]*shelved
-	clock []*shelved
-	hand  int
+	byID  map[uint64]*list.Element // of *shelved
+	clock list.List
+	hand  *list.Element
 	bytes atomic.Int64
 }
 
@@ -22,7 +24,8 @@ type shelved struct {
 	used atomic.Bool
 }
 
-const shelvedOverhead = 120
+// shelvedOverhead is what a body costs besides its bytes.
+const shelvedOverhead = 160
 
 func (s *shelved) cost() int64 { return int64(len(s.msg)) + shelvedOverhead }
 
@@ -31,34 +34,36 @@ func (s *shelf) get(id uint64) ([]byte, bool) {
 		return nil, false
 	}
 	s.mu.RLock()
-	e := s.byID[id]
+	at := s.byID[id]
 	s.mu.RUnlock()
-	if e == nil {
+	if at == nil {
 		return nil, false
 	}
+	e := at.Value.(*shelved)
 	if !e.used.Load() {
 		e.used.Store(true)
 	}
 	return e.msg, true
 }
 
-// put keeps msg, which must not change any more, within limit bytes in all.
+// put keeps msg, which must not change any more, within limit bytes in all. It
+// is always kept, however large: whoever loads a body looks it up next.
 func (s *shelf) put(id uint64, msg []byte, limit int64) {
 	e := &shelved{id: id, msg: msg}
-	if e.cost() > limit/8 {
-		return // one body must not empty the shelf
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.byID[id] != nil {
+	if s.byID[id] != nil { // another loader was faster
 		return
 	}
 	if s.byID == nil {
-		s.byID = make(map[uint64]*shelved)
+		s.byID = make(map[uint64]*list.Element)
 	}
 	s.shrink(limit - e.cost())
-	s.byID[id] = e
-	s.clock = append(s.clock, e)
+	if s.hand == nil {
+		s.byID[id] = s.clock.PushBack(e)
+	} else {
+		s.byID[id] = s.clock.InsertBefore(e, s.hand)
+	}
 	s.bytes.Add(e.cost())
 }
 
@@ -71,18 +76,17 @@ func (s *shelf) trim(limit int64) {
 
 // shrink removes bodies until limit bytes are left. Caller holds mu.
 func (s *shelf) shrink(limit int64) {
-	for s.bytes.Load() > limit && len(s.clock) > 0 {
-		if s.hand >= len(s.clock) {
-			s.hand = 0
+	for s.bytes.Load() > limit && s.clock.Len() > 0 {
+		at := s.hand
+		if at == nil {
+			at = s.clock.Front()
 		}
-		e := s.clock[s.hand]
+		s.hand = at.Next()
+		e := at.Value.(*shelved)
 		if e.used.Swap(false) {
-			s.hand++
 			continue
 		}
-		last := len(s.clock) - 1
-		s.clock[s.hand], s.clock[last] = s.clock[last], nil
-		s.clock = s.clock[:last]
+		s.clock.Remove(at)
 		delete(s.byID, e.id)
 		s.bytes.Add(-e.cost())
 	}

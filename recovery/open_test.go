@@ -31,7 +31,7 @@ func TestOpen_NewStoreThenReopen(t *testing.T) {
 	for _, backend := range []string{BackendBbolt, BackendMemory} {
 		t.Run(backend, func(t *testing.T) {
 			o := testOptions(t)
-			o.Backend = backend
+			o.Dir, o.Backend = filepath.Join(t.TempDir(), "new", "data"), backend // on the disk
 			d := newDriver(t, o)
 			d.open()
 			if r := d.s.Report; !r.Created || r.Boot != 1 || r.Last != 2 || d.s.Log.Durable() != 2 {
@@ -158,6 +158,44 @@ func TestOpen_Time(t *testing.T) {
 	if r := d.s.Report; r.TimeJump != 25*time.Hour {
 		t.Fatalf("jump %v, want 25h", r.TimeJump)
 	}
+	d.close()
+}
+
+// In every sync mode, what Open and Close say is durable is.
+func TestOpen_SyncNever(t *testing.T) {
+	d := newDriver(t, testOptions(t))
+	d.opt.Sync = wal.SyncNever
+	d.open()
+	if l := d.s.Log; l.Durable() != l.Last() {
+		t.Fatalf("record %d durable of %d: boot numbers may repeat", l.Durable(), l.Last())
+	}
+	traffic(d)
+	durable := d.s.Log.Durable()
+	if durable >= d.ref.Applied() {
+		t.Fatal("the log syncs by itself")
+	}
+	d.close()
+
+	fails := false
+	d.opt.WAL.Hooks = &wal.Hooks{BeforeSync: func(uint64) error {
+		if fails {
+			return errors.New("no more")
+		}
+		return nil
+	}}
+	d.open()
+	d.flush()
+	durable = d.s.Log.Durable()
+	d.log(publish("a/x", 1, false, []byte("not synced")))
+	fails = true
+	if err := d.s.Close(t.Context()); err == nil {
+		t.Fatal("closed without a sync")
+	}
+	if m, _, err := ReadManifest(d.opt.Dir); err != nil || m.Floor > durable {
+		t.Fatalf("floor %d, %d durable: %v", m.Floor, durable, err)
+	}
+	d.opt.WAL.Hooks = nil
+	d.openCrashedSelf()
 	d.close()
 }
 

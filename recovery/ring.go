@@ -43,7 +43,7 @@ func (r *ring) slot(n uint64) *atomic.Pointer[frameBody] { return &r.slots[n%rin
 // add appends a frame.
 func (r *ring) add(f *frameBody) {
 	h := r.head.Load()
-	if h-r.tail.Load() == ringFrames {
+	if r.len() == ringFrames {
 		r.drop()
 	}
 	r.firsts[h%ringFrames].Store(f.first)
@@ -57,12 +57,11 @@ const frameOverhead = 96
 
 func (f *frameBody) cost() int64 { return int64(cap(f.body)) + 4*int64(cap(f.at)) + frameOverhead }
 
-// drop removes the oldest frame and returns its cost, 0 if there is none.
+func (r *ring) len() int { return int(r.head.Load() - r.tail.Load()) }
+
+// drop removes the oldest frame, which there must be, and returns its cost.
 func (r *ring) drop() int64 {
 	t := r.tail.Load()
-	if t == r.head.Load() {
-		return 0
-	}
 	f := r.slot(t).Load()
 	r.tail.Store(t + 1)
 	r.slot(t).Store(nil)
@@ -76,7 +75,7 @@ func (r *ring) find(index uint64) *frameBody {
 	if h == t {
 		return nil
 	}
-	lo, hi := t, h-1 // the frame is in lo..hi, if it is here
+	lo, hi := t, h-1                            // the frame is in lo..hi, if it is here
 	if index < r.firsts[hi%ringFrames].Load() { // most look-ups are for what came last
 		for lo < hi {
 			if mid := lo + (hi-lo+1)/2; r.firsts[mid%ringFrames].Load() <= index {

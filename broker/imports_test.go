@@ -215,6 +215,8 @@ func TestImportRules(t *testing.T) {
 		{"cmd/comqtt", "cmd/bench", true},
 		{"cmd/bench", "cmd/comqtt", false},
 		{"cmd/torture", "cmd/comqtt", false},
+		{"cmd/comqtt", "cmd/bench", true},
+		{"cmd/bench", "cmd/comqtt", false},
 		{"somewhere", "session", false},
 	} {
 		if got := mayImport(tt.from, tt.to); got != tt.want {

@@ -20,7 +20,7 @@ func TestCommitDoesNotAllocate(t *testing.T) {
 	for name, size := range map[string]int{"small": 3, "compressed": 2000} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t)
-			o.SegmentSize = segmentSizeMax
+			o.SegmentSize, o.Compress = segmentSizeMax, CompressAuto
 			o.Engine = func(_ string, tail uint64, _ int64) (Engine, error) {
 				return &memoryEngine{Position{Segment: tail, Offset: entrySize(frameMin), Entry: 2}}, nil
 			}

@@ -24,7 +24,7 @@ type compressor struct {
 // false if that is not to be: the body is small, does not shrink by 12 %, or
 // did not shrink lately.
 func (c *compressor) compress(dst, body []byte) (out []byte, ok bool) {
-	if c.mode == CompressOff || len(body) < compressMin {
+	if c.mode != CompressAuto || len(body) < compressMin {
 		return dst, false
 	}
 	if c.wait > 0 {

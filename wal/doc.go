@@ -129,6 +129,7 @@
 // 16 bytes of memory for each frame with records, freed by DropBefore; at most
 // 64 open files for ReadRecord. Commit itself allocates nothing; the engine's
 // library copies every frame twice and keeps the last segment in memory.
-// Compression is on by default because it is cheap: bodies above 4 KiB only, and
-// where it saves too little it is tried for fewer and fewer frames.
+// Compression is off by default, see CompressOff for the figures; where it is on
+// it is tried for bodies above 4 KiB only, and for fewer and fewer frames while
+// it saves too little.
 package wal

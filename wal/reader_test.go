@@ -150,7 +150,7 @@ func TestLargeRecords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t)
-			o.SegmentSize = 64 << 10
+			o.SegmentSize, o.Compress = 64<<10, CompressAuto
 			l := mustOpen(t, o)
 			commit(t, l, 3)
 			f := &Frame{Count: 1, Body: AppendRecord(nil, rec)}
@@ -208,7 +208,7 @@ func noiseBytes(n int) []byte {
 
 // What does not compress is tried less and less often.
 func TestCompressorBacksOff(t *testing.T) {
-	c := compressor{}
+	c := compressor{mode: CompressAuto}
 	noisy, text := noiseBytes(200<<10), bytes.Repeat([]byte("compressible "), 1000)
 	tried := 0
 	for range 2000 {
@@ -253,7 +253,7 @@ func TestCompressorBacksOff(t *testing.T) {
 // Mixed bodies, with an incompressible head that the sample would look at.
 func TestCompressedFramesReadBack(t *testing.T) {
 	o := options(t)
-	o.SegmentSize = 1 << 20
+	o.SegmentSize, o.Compress = 1<<20, CompressAuto
 	l := mustOpen(t, o)
 	recs := map[uint64][]byte{}
 	add := func(parts ...[]byte) {

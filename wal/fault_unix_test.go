@@ -168,7 +168,7 @@ func openFaulty(t *testing.T, o Options, d *faultDisk) *Log {
 func workload(l *Log) (acked uint64, err error) {
 	for i := range 40 {
 		n := i%4 + 1
-		if i == 20 {
+		if i == 20 || i == 22 || i == 25 {
 			n = 60 // larger than a segment
 		}
 		if err = l.Commit(frame(l.Last(), n)); err == nil && i%10 == 9 {

@@ -249,7 +249,7 @@ func (c *campaign) died(ctx context.Context, p *process, pl plan, lived time.Dur
 	} else {
 		c.stops++
 	}
-	c.line(pl, lived, o, lost, killed)
+	c.line(p, pl, lived, o, lost, killed)
 	if race, err := c.server.races(); err != nil {
 		return err
 	} else if race != "" {
@@ -277,7 +277,7 @@ func (c *campaign) unlinked(ctx context.Context) error {
 	}
 }
 
-func (c *campaign) line(pl plan, lived time.Duration, o Outstanding, lost *cut, killed bool) {
+func (c *campaign) line(p *process, pl plan, lived time.Duration, o Outstanding, lost *cut, killed bool) {
 	s := c.journal.Stats()
 	what := fmt.Sprintf("kill %3d/%d", c.kills, c.options.kills)
 	if !killed {
@@ -285,6 +285,9 @@ func (c *campaign) line(pl plan, lived time.Duration, o Outstanding, lost *cut, 
 	}
 	if c.missed {
 		pl.name += " (not reached)"
+	}
+	if code := p.state.ExitCode(); code > 0 {
+		pl.name += fmt.Sprintf(" → exit %d", code)
 	}
 	fmt.Fprintf(c.out, "%s %5dms %-38s unacked %3d  qos2 open %3d (%d past PUBREC)  owed %5d  sent %d acked %d got %d dup %d  %s\n",
 		what, lived.Milliseconds(), pl.name, o.Publishes, o.Handshakes, o.Released, o.Owed,

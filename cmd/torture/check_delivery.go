@@ -20,7 +20,9 @@ type incoming struct {
 	conn  uint32 // connection on which the PUBLISH came last
 	rel   uint32 // connection on which PUBREL came last
 	sure  bool   // the broker has read the last answer, and was not killed since
-	vague bool   // a redelivery or a second copy, nobody can tell: no order to check
+	// lapsed says that the session may have been replaced by a new one since.
+	lapsed bool
+	vague  bool // a redelivery or a second copy, nobody can tell: no order to check
 }
 
 // delivery judges a PUBLISH from the broker.
@@ -39,10 +41,13 @@ func (c *Checker) delivery(p *peer, e *Event) {
 		return
 	}
 	sub := c.entitlement(p, e, s)
+	if m := s.get(e.Msg.Seq); m != nil && m.void {
+		c.finding(p, e, "will", "MQTT-3.14.4-3", "will %s was published although DISCONNECT had been read", e.Msg)
+	}
 	c.quota(p, e)
 	if e.QoS == 0 {
 		c.plain(p, e, s)
-	} else if x := p.in[e.ID]; x != nil && (x.state == deliveryOpen || x.state == deliveryReceived) {
+	} else if x := p.in[e.ID]; x != nil && !x.lapsed && (x.state == deliveryOpen || x.state == deliveryReceived) {
 		if !c.again(p, e, x) {
 			return
 		}
@@ -146,6 +151,14 @@ func (c *Checker) fresh(p *peer, e *Event, s *stream, x *incoming) {
 	single := s.attempts(e.Msg.Seq) == 1
 	before := seen(p.seen, e.Msg.Stream).has(e.Msg.Seq)
 	same := x != nil && x.msg == e.Msg && x.conn != e.Conn
+	if same && x.lapsed { // so it was the old session after all
+		c.redelivered(p, e, x)
+		x.lapsed = false
+		if x.qos == 1 {
+			x.state = deliveryOpen
+		}
+		return
+	}
 	if e.QoS == 2 && before {
 		c.finding(p, e, "duplicate-qos2", "P3", "%s was delivered twice%s", e.Msg, c.held(p, e))
 		return
@@ -169,7 +182,7 @@ func (c *Checker) fresh(p *peer, e *Event, s *stream, x *incoming) {
 	if before && single && (sub == nil || sub.group == nil) {
 		c.finding(p, e, "identifier", "MQTT-4.4.0-1", "%s came again under the new identifier %d%s", e.Msg, e.ID, c.held(p, e))
 	}
-	if m := s.get(e.Msg.Seq); e.Dup && m != nil && m.first > p.since {
+	if m := s.get(e.Msg.Seq); e.Dup && m != nil && m.first > p.since && !s.will {
 		c.finding(p, e, "redelivery", "MQTT-3.3.1-3", "%s has DUP set, but was first published after this connection began", e.Msg)
 	}
 	if !before || single { // otherwise it may be the first copy, acknowledged but sent again
@@ -251,7 +264,7 @@ func (c *Checker) reached(p *peer, e *Event, s *stream, sub *subscription) {
 		if first := seen(t.seen, e.Msg.Stream).add(e.Msg.Seq); !first && isNew && e.QoS == 2 {
 			c.finding(p, e, "duplicate-qos2", "P3", "%s was delivered to two members of %s", e.Msg, t.name)
 		}
-	} else if isNew {
+	} else if isNew && !s.will {
 		if e.Msg.Seq < high && c.inOrderOwed(p, e, s) {
 			c.finding(p, e, "order", "MQTT-4.6.0-5", "%s came for the first time after number %d", e.Msg, high)
 		}
@@ -260,10 +273,15 @@ func (c *Checker) reached(p *peer, e *Event, s *stream, sub *subscription) {
 	if t == nil {
 		return
 	}
-	if m := s.get(e.Msg.Seq); m != nil && m.need&^m.got&t.bit != 0 {
+	m := s.get(e.Msg.Seq)
+	switch {
+	case m == nil:
+	case m.need&^m.got&t.bit != 0:
 		m.got |= t.bit
 		t.pending--
 		s.settle()
+	case s.will: // its fate is known only now or later
+		m.got |= t.bit
 	}
 }
 

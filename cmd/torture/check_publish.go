@@ -14,6 +14,7 @@ type stream struct {
 	msgs    []message
 	settled int               // how many of msgs, from the front, are settled
 	retries map[uint32]uint16 // attempts of messages sent more than once
+	will    bool              // wills: no order, and sent by the broker
 }
 
 type message struct {
@@ -22,6 +23,7 @@ type message struct {
 	done     uint64 // tick from which it cannot be published any more, 0 = open
 	need     uint64 // targets it is owed to
 	got      uint64 // of these, the ones that have it
+	void     bool   // a will that must not be published
 }
 
 // outgoing is a PUBLISH of QoS > 0 as its publisher remembers it.
@@ -226,7 +228,7 @@ func (c *Checker) abandon(p *peer) {
 func (c *Checker) finishStream(s *stream) {
 	for i := range s.msgs {
 		m, msg := &s.msgs[i], Message{s.Stream, s.base + uint32(i)}
-		if m.done == 0 {
+		if m.done == 0 && !s.will {
 			c.report(Finding{
 				Rule: "stuck", Statement: "MQTT-4.3.2-4", Client: s.Publisher, Msg: msg,
 				Text: fmt.Sprintf("%s, first sent at tick %d, was never acknowledged", msg, m.first),

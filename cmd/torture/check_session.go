@@ -37,6 +37,7 @@ type peer struct {
 	asked   uint32 // of the current CONNECT
 	exists  existence
 	before  existence // what exists was when the current CONNECT was sent
+	doubt   bool      // a CONNECT without answer may have begun a new session after the old one expired
 	endedAt int64     // when the last accepted connection ended
 	touched int64     // when the last connection ended, even if it was not accepted
 
@@ -56,6 +57,9 @@ type peer struct {
 	flight map[uint16]struct{}  // deliveries begun and not finished on this connection
 	onConn map[Stream]*seqSet   // everything received on this connection
 	extra  map[Message]int      // copies beyond the first on this connection
+
+	wills  []*will // of connections whose wills may still be published, the current one last
+	voided *will   // the last one that must not be
 
 	floors map[string]uint32 // ephemeral reader: retained topic → oldest legal value
 	values map[string]bool   // retained topics that sent a value in this look
@@ -103,6 +107,7 @@ func (c *Checker) connect(p *peer, e *Event) {
 		p.target = c.newTarget(p.name)
 		p.target.peer = p
 	}
+	c.armed(p, e)
 	if e.Clean || !p.durable() {
 		c.endSession(p)
 	}
@@ -170,13 +175,18 @@ func (c *Checker) connack(p *peer, e *Event) {
 	case known == existsNot && e.Present:
 		c.finding(p, e, "session", "MQTT-4.1.0-2", "a session that ended or never was is present")
 	}
-	if e.Present {
-		c.stats.Sessions++
-	} else {
+	switch {
+	case !e.Present:
 		c.newSession(p)
 		c.abandon(p)
+	case p.doubt:
+		c.lapse(p)
+	default:
+		c.stats.Sessions++
 	}
+	p.doubt = false
 	p.open, p.since, p.expiry, p.exists = true, e.Tick, p.asked, existsYes
+	c.willsDecided(p, e)
 }
 
 // newSession begins with nothing: no subscription, no identifier in use.
@@ -188,11 +198,25 @@ func (c *Checker) newSession(p *peer) {
 	p.forgetDeliveries()
 }
 
+// lapse takes a session that is present, but may be a new one: nobody can count
+// on what the old one had.
+func (c *Checker) lapse(p *peer) {
+	c.endSession(p)
+	clear(p.stale)
+	for _, x := range p.in {
+		x.lapsed = true
+	}
+}
+
 func (c *Checker) end(p *peer, e *Event) {
-	if p.open {
+	switch {
+	case p.open:
 		p.endedAt = e.At
+	case p.since == 0 && !p.clean && p.durable() && p.expiry != NeverExpires:
+		p.doubt = p.doubt || e.At-p.endedAt > int64(p.expiry)*1000-expiryEarly
 	}
 	p.open, p.touched = false, e.At
+	c.willEnded(p, e)
 	if !p.durable() {
 		c.endSession(p)
 	}
@@ -209,6 +233,9 @@ func (c *Checker) end(p *peer, e *Event) {
 // down takes the end of the broker. After a kill no acknowledgement that a
 // subscriber sent is sure to have been kept: they wait for nobody.
 func (c *Checker) down(e *Event) {
+	for _, p := range c.peerList {
+		c.willsKilled(p, e)
+	}
 	if e.Kind == Stop {
 		return
 	}
@@ -243,6 +270,7 @@ func (c *Checker) finishPeer(p *peer) {
 	for _, id := range slices.Sorted(maps.Keys(p.in)) {
 		x := p.in[id]
 		switch {
+		case x.lapsed:
 		case x.state == deliveryOpen && x.conn != p.conn:
 			c.report(Finding{
 				Rule: "redelivery", Statement: "MQTT-4.4.0-1", Client: p.name, Msg: x.msg,

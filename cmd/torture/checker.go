@@ -54,6 +54,7 @@ type Stats struct {
 	Completed  int // QoS 2 handshakes completed, both directions
 	Reads      int // looks at retained messages
 	Subscribes int // SUBACKs and UNSUBACKs
+	Wills      int // wills that had to be published
 	Sessions   int // CONNACKs that resumed a session
 	Kills      int
 }
@@ -105,7 +106,9 @@ func (c *Checker) Observe(e *Event) {
 	case End:
 		c.end(p, e)
 	case Disconnect:
-		// What it means shows in End and in the next CONNACK.
+		if w := p.currentWill(e); w != nil && e.Sent {
+			w.parted = true
+		}
 	case Publish:
 		if e.Sent {
 			c.publish(p, e)

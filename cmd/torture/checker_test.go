@@ -149,6 +149,33 @@ func TestCleanHistoriesPass(t *testing.T) {
 			at=1100 e#2 < END
 			at=6000 e#3 > CONNECT expiry=2
 			e#3 < CONNACK`,
+		"session expires, a CONNECT without answer begins a new one": `
+			p#1 > CONNECT expiry=4294967295
+			p#1 < CONNACK
+			e#1 > CONNECT expiry=2
+			e#1 < CONNACK
+			e#1 > SUBSCRIBE id=1 qos=1 filter=t/#
+			e#1 < SUBACK id=1 code=1 filter=t/#
+			p#1 > PUBLISH id=1 qos=1 msg=p:1:t/a:1
+			p#1 < PUBACK id=1
+			e#1 < PUBLISH id=1 qos=1 msg=p:1:t/a:1
+			at=100 e#1 < END
+			p#1 > PUBLISH id=1 qos=1 msg=p:1:t/a:2
+			p#1 < PUBACK id=1
+			at=4000 e#2 > CONNECT expiry=2
+			- KILL
+			e#2 < END
+			at=4100 - READY
+			e#3 > CONNECT expiry=2
+			e#3 < CONNACK present
+			p#1 > PUBLISH id=1 qos=1 msg=p:1:t/a:3
+			p#1 < PUBACK id=1
+			e#3 > SUBSCRIBE id=1 qos=1 filter=t/#
+			e#3 < SUBACK id=1 code=1 filter=t/#
+			p#1 > PUBLISH id=1 qos=1 msg=p:1:t/a:4
+			e#3 < PUBLISH id=1 qos=1 msg=p:1:t/a:4
+			p#1 < PUBACK id=1
+			e#3 > PUBACK id=1`,
 		"retained value and removal": `
 			p#1 > CONNECT expiry=4294967295
 			p#1 < CONNACK
@@ -217,6 +244,31 @@ func TestCleanHistoriesPass(t *testing.T) {
 			s#2 > PUBACK id=4
 			p#2 < PUBACK id=1
 			p#2 < PUBACK id=2`,
+		"wills": subscribed + `
+			w#1 > CONNECT expiry=4294967295 msg=w:2:t/w:1
+			w#1 < CONNACK
+			w#1 < END
+			s#1 < PUBLISH id=1 qos=2 msg=w:2:t/w:1
+			w#2 > CONNECT expiry=4294967295 msg=w:2:t/w:2
+			w#2 < CONNACK present
+			w#2 > DISCONNECT
+			w#2 < END graceful
+			w#3 > CONNECT expiry=4294967295 msg=w:2:t/w:3
+			w#3 < CONNACK present
+			- KILL
+			w#3 < END
+			- READY
+			w#4 > CONNECT expiry=4294967295 msg=w:2:t/w:4
+			w#4 < CONNACK present
+			w#5 > CONNECT expiry=4294967295 msg=w:2:t/w:5
+			w#5 < CONNACK present
+			s#1 < PUBLISH id=2 qos=2 msg=w:2:t/w:4
+			s#1 > PUBREC id=1
+			s#1 < PUBREL id=1
+			s#1 > PUBCOMP id=1
+			s#1 > PUBREC id=2
+			s#1 < PUBREL id=2
+			s#1 > PUBCOMP id=2`,
 		"shared group: one of the members": shared + `
 			p#1 > PUBLISH id=1 qos=2 msg=p:2:g/a:1
 			p#1 > PUBLISH id=2 qos=2 msg=p:2:g/a:2
@@ -569,6 +621,25 @@ func TestEachViolationIsFound(t *testing.T) {
 			p#1 > PUBLISH id=1 qos=1 retain msg=p:1:r/a:3
 			r#1 < PUBLISH id=1 qos=1 msg=p:1:r/a:3
 			r#1 < PUBLISH id=2 qos=1 retain msg=p:1:r/a:2`},
+		{"will not published", "lost", "w:1:t/w:1, acknowledged", subscribed + `
+			w#1 > CONNECT expiry=4294967295 msg=w:1:t/w:1
+			w#1 < CONNACK
+			w#1 < END
+			w#2 > CONNECT expiry=4294967295 msg=w:1:t/w:2
+			w#2 < CONNACK present`},
+		{"will published after DISCONNECT", "will", "DISCONNECT had been read", subscribed + `
+			w#1 > CONNECT expiry=4294967295 msg=w:1:t/w:1
+			w#1 < CONNACK
+			w#1 > DISCONNECT
+			w#1 < END graceful
+			s#1 < PUBLISH id=1 qos=1 msg=w:1:t/w:1`},
+		{"will published twice", "duplicate-qos2", "delivered twice", subscribed + `
+			w#1 > CONNECT expiry=4294967295 msg=w:2:t/w:1
+			w#1 < CONNACK
+			- KILL
+			w#1 < END
+			s#1 < PUBLISH id=1 qos=2 msg=w:2:t/w:1
+			s#1 < PUBLISH id=2 qos=2 msg=w:2:t/w:1`},
 		{"removed, but there", "retained", "older than the acknowledged 3", `
 			p#1 > CONNECT expiry=4294967295
 			p#1 < CONNACK

@@ -18,6 +18,9 @@ const (
 	connackTimeout = 30 * time.Second
 	// refusedPause is the pause after a connection that got no further.
 	refusedPause = 20 * time.Millisecond
+	// expiryDoubt is how long before its end a session may already be thought to
+	// have expired.
+	expiryDoubt = time.Second
 	// closeTimeout bounds the wait for the broker to close after DISCONNECT.
 	closeTimeout = 10 * time.Second
 )
@@ -48,6 +51,7 @@ type client struct {
 	habits  habits
 	sources []*source
 	wishes  []*wish
+	will    *Stream // each CONNECT has the next message of it as its will; nil = none
 
 	addr    string
 	journal *Journal
@@ -57,14 +61,16 @@ type client struct {
 	rnd     *rand.Rand
 
 	// Durable state.
-	conn  uint32              // connections so far
-	out   []*sent             // own publishes in flight, in the order first sent
-	ids   map[uint16]struct{} // own identifiers in use
-	asked map[uint16][]*wish  // SUBSCRIBE and UNSUBSCRIBE not acknowledged
-	clean bool                // the next CONNECT is with clean start
-	known bool                // a CONNECT was accepted before
-	once  bool                // every first subscription was acknowledged
-	turn  int                 // source to publish next
+	conn   uint32              // connections so far
+	out    []*sent             // own publishes in flight, in the order first sent
+	ids    map[uint16]struct{} // own identifiers in use
+	asked  map[uint16][]*wish  // SUBSCRIBE and UNSUBSCRIBE not acknowledged
+	clean  bool                // the next CONNECT is with clean start
+	doubt  bool                // the session may have expired and begun anew without our hearing of it
+	parted time.Time           // end of the last accepted connection
+	known  bool                // a CONNECT was accepted before
+	once   bool                // every first subscription was acknowledged
+	turn   int                 // source to publish next
 
 	// Of the current connection.
 	l         *link
@@ -190,6 +196,11 @@ func (c *client) begin(l *link) {
 			e.Max = most
 		}
 	}
+	if c.will != nil {
+		e.Msg = Message{*c.will, c.conn}
+		p.HasWill = true
+		p.Will = packets.Will{QoS: c.will.QoS, Topic: []byte(c.will.Topic), Payload: AppendPayload(nil, e.Msg, 100)}
+	}
 	c.journal.Add(&e)
 	l.out = p.AppendTo(l.out, c.version)
 	l.flush()
@@ -219,6 +230,12 @@ func (c *client) hang() {
 // forget drops what does not outlive the connection.
 func (c *client) forget() {
 	c.calm.Store(false)
+	switch {
+	case c.accepted:
+		c.parted = time.Now()
+	case c.known && c.expiry != NeverExpires && time.Since(c.parted)+expiryDoubt > time.Duration(c.expiry)*time.Second:
+		c.doubt = true
+	}
 	for id, wishes := range c.asked {
 		delete(c.ids, id)
 		for _, w := range wishes {

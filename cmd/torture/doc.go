@@ -1,8 +1,8 @@
 // Command torture kills the broker while it works and checks that it kept its
 // promises. `make torture` runs it; `go test ./cmd/torture` runs a short one.
 //
-//	torture [-kills 100] [-seed S] [-mode kill|failpoint|mixed|enospc|fsync]
-//	torture -prove            every planted defect must be found
+//	torture [-kills 100] [-seed S] [-mode all|kill|failpoint|mixed|fsync|enospc]
+//	torture -prove            every planted defect must be found (part of all)
 //	torture -check FILE       judge a kept history again
 //
 // # What it does
@@ -42,6 +42,8 @@
 //     from UNSUBACK to SUBSCRIBE; granted as asked for;
 //   - retained: never older than acknowledged, removed means removed;
 //   - retained-order: not after a newer live message of the same topic;
+//   - will: published once if the connection broke off, never after DISCONNECT;
+//     a kill in between leaves it open, as the client may be back in time;
 //   - quota, qos, payload, acknowledgement, protocol, stuck, process, refused:
 //     what the names say.
 //

@@ -99,7 +99,7 @@ type Event struct {
 	Expiry   uint32 // CONNECT: session expiry interval in seconds
 	Max      uint16 // CONNECT: receive maximum, 0 = not limited
 	Filter   string
-	Msg      Message // PUBLISH; for its acknowledgements the checker fills it in
+	Msg      Message // PUBLISH, and the will of a CONNECT; for acknowledgements the checker fills it in
 }
 
 // String gives the event as one line of a transcript; ParseEvent reads it back.

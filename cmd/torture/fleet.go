@@ -28,7 +28,7 @@ type fleet struct {
 
 // newFleet makes the clients. Topics: t/ plain, g/ for the shared group, c/ for
 // those who change their minds, e/ for the session that expires, b/ for clients
-// that publish and subscribe under one identifier, r/ retained.
+// that publish and subscribe under one identifier, r/ retained, w/ wills.
 func newFleet(seed uint64, addr string, journal *Journal) *fleet {
 	f := &fleet{journal: journal, control: newControl()}
 	n := uint64(0)
@@ -65,7 +65,7 @@ func newFleet(seed uint64, addr string, journal *Journal) *fleet {
 
 	away := calm
 	away.leave, away.offline = 8, [2]time.Duration{50 * time.Millisecond, 900 * time.Millisecond}
-	add("s0", packets.V5, calm, nil, want("t/#", 2), want("r/m/#", 2))
+	add("s0", packets.V5, calm, nil, want("t/#", 2), want("r/m/#", 2), want("w/#", 2))
 	add("s1", packets.V311, away, nil, want("t/#", 2))
 	add("s2", packets.V5, away, nil, want("t/#", 1))
 	add("s3", packets.V31, calm, nil, want("t/+/1", 2), want("t/b/2", 0))
@@ -86,6 +86,12 @@ func newFleet(seed uint64, addr string, journal *Journal) *fleet {
 	mortal := calm
 	mortal.leave, mortal.drop, mortal.offline = 10, 10, [2]time.Duration{0, 5 * time.Second}
 	add("e0", packets.V5, mortal, nil, want("e/#", 2)).expiry = 2
+
+	doomed := calm
+	doomed.drop, doomed.leave, doomed.takeover, doomed.offline = 150, 50, 50, [2]time.Duration{0, 200 * time.Millisecond}
+	add("w0", packets.V5, doomed, nil).will = &Stream{"w0", "w/0", 2}
+	doomed.offline[1] = 1500 * time.Millisecond // sometimes longer than the restart grace
+	add("w1", packets.V311, doomed, nil).will = &Stream{"w1", "w/1", 1}
 
 	reborn := calm
 	reborn.restart = 20

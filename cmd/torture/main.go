@@ -30,7 +30,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-var modes = []string{"kill", "failpoint", "mixed", "enospc", "fsync"}
+var modes = []string{"all", "kill", "failpoint", "mixed", "fsync", "enospc"}
 
 // flags are the command line.
 type flags struct {
@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&f.check, "check", "", "check the transcript in this `file` instead of running a broker")
 	fs.IntVar(&f.kills, "kills", 100, "how often to kill the broker")
 	fs.Uint64Var(&f.seed, "seed", uint64(time.Now().UnixNano()), "seed of every random choice")
-	fs.StringVar(&f.mode, "mode", "mixed", "how it dies: "+strings.Join(modes, ", "))
+	fs.StringVar(&f.mode, "mode", "all", "how it dies: "+strings.Join(modes, ", ")+"; all: mixed, a fifth as many fsync and enospc, then -prove")
 	fs.StringVar(&f.fault, "fault", "", "planted `defect` to run with (COMQTT_FAULT)")
 	fs.BoolVar(&f.prove, "prove", false, "run every planted defect and demand that the checker finds it")
 	fs.Func("ignore", "`rule` not to report, because the defect is known; may be repeated", func(rule string) error {
@@ -101,15 +101,40 @@ func (f *flags) torture(ctx context.Context) (found bool, err error) {
 		}
 		defer os.Remove(f.bin)
 	}
-	switch {
-	case f.prove:
+	if f.prove {
 		return prove(ctx, f.options, f.bin, dir)
-	case f.mode == "enospc":
-		return fullDisk(ctx, f.options, f.bin, dir)
-	case f.mode == "fsync":
-		return failingSync(ctx, f.options, f.bin, dir)
 	}
-	return campaignIn(ctx, f.options, f.bin, filepath.Join(dir, "run"), true)
+	return f.campaigns(ctx, dir)
+}
+
+// campaigns runs the campaign of the mode, or all of them until one finds
+// something.
+func (f *flags) campaigns(ctx context.Context, dir string) (found bool, err error) {
+	o := f.options
+	switch o.mode {
+	case "enospc":
+		return fullDisk(ctx, o, f.bin, dir)
+	case "fsync":
+		return failingSync(ctx, o, f.bin, dir)
+	case "all":
+	default:
+		return campaignIn(ctx, o, f.bin, filepath.Join(dir, "run"), true)
+	}
+	few := max(1, f.kills/5)
+	for _, part := range []options{
+		{mode: "mixed", kills: f.kills},
+		{mode: "fsync", kills: few},
+		{mode: "enospc", kills: few},
+	} {
+		g := *f
+		g.mode, g.kills = part.mode, part.kills
+		fmt.Fprintf(o.out, "== %s\n", g.mode)
+		if found, err = g.campaigns(ctx, dir); found || err != nil {
+			return found, err
+		}
+	}
+	fmt.Fprintln(o.out, "== planted defects")
+	return prove(ctx, o, f.bin, dir)
 }
 
 // build builds the broker with failpoints into file.

@@ -111,7 +111,8 @@ func (s *server) start(env ...string) (*process, error) {
 		command = s.command
 	}
 	cmd := command(s)
-	cmd.Env = append(os.Environ(), append(env, "COMQTT_SYNCED_FILE="+s.syncedFile())...)
+	cmd.Env = append(os.Environ(), append(env,
+		"COMQTT_SYNCED_FILE="+s.syncedFile(), "COMQTT_RESTART_GRACE=1s")...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	fmt.Fprintf(s.log, "--- start %d: %v\n", s.starts, env)

@@ -110,9 +110,15 @@ func (c *client) connack(p *packets.Connack) {
 		c.quota = min(c.quota, int(p.Props.ReceiveMaximum))
 	}
 	c.aliases = aliases{in: map[uint16]string{}, out: map[string]uint16{}, max: p.Props.TopicAliasMaximum}
-	if !p.SessionPresent {
+	switch {
+	case !p.SessionPresent:
 		c.renew()
+	case c.doubt: // it may be a new one: ask for everything again
+		for _, w := range c.wishes {
+			w.settled = !w.on
+		}
 	}
+	c.doubt = false
 	for _, s := range c.out {
 		c.send(s, true)
 	}

@@ -22,7 +22,7 @@ func (c *campaign) summary() {
 	fmt.Fprintf(w, "delivered\t%d, of these %d redeliveries and %d QoS 1 duplicates, all with a cause\n",
 		s.Delivered, s.Redelivery, s.Duplicates)
 	fmt.Fprintf(w, "QoS 2\t%d handshakes completed\n", s.Completed)
-	fmt.Fprintf(w, "sessions\t%d resumed, %d SUBACKs and UNSUBACKs\n", s.Sessions, s.Subscribes)
+	fmt.Fprintf(w, "sessions\t%d resumed, %d SUBACKs and UNSUBACKs, %d wills due\n", s.Sessions, s.Subscribes, s.Wills)
 	fmt.Fprintf(w, "retained\t%d looks\n", s.Reads)
 	fmt.Fprintf(w, "findings\t%d\n", len(found)+more)
 	_ = w.Flush()

@@ -284,7 +284,11 @@ func (s *outboundTest) restart(t *rapid.T) {
 	}
 	o.Restored(s.m.tail, s.m.lastPID)
 	s.o = o
-	s.reconnect(t)
+	s.o.Restarted()
+	for i := range s.m.inflight {
+		s.m.inflight[i].Resend = true
+	}
+	s.m.sent = 0
 }
 
 // turn lets the identifiers go round to just before one that is in use.
@@ -298,10 +302,10 @@ func (s *outboundTest) turn(t *rapid.T) {
 
 func (s *outboundTest) reconnect(*rapid.T) {
 	s.o.Reconnected()
-	s.m.sent = 0
-	for i := range s.m.inflight {
+	for i := range s.m.inflight[:s.m.sent] {
 		s.m.inflight[i].Resend = true
 	}
+	s.m.sent = 0
 }
 
 func (s *outboundTest) send(t *rapid.T) {

@@ -172,15 +172,25 @@ func (o *Outbound[M]) forget(e *Entry[M]) {
 	}
 }
 
-// Reconnected starts a new connection: everything in flight is sent again, as
-// a duplicate, in the original order with the original identifiers
-// [MQTT-4.4.0-1].
+// Reconnected starts a new connection: everything in flight is sent again in
+// the original order with the original identifiers [MQTT-4.4.0-1], as a
+// duplicate if an earlier connection sent it.
 func (o *Outbound[M]) Reconnected() {
+	in := o.Inflight()
+	for i := range in[:o.sent] {
+		in[i].Resend = true
+	}
 	o.sent = 0
+}
+
+// Restarted takes everything in flight as sent: how far the connections of an
+// earlier run of the broker had come is not known.
+func (o *Outbound[M]) Restarted() {
 	in := o.Inflight()
 	for i := range in {
 		in[i].Resend = true
 	}
+	o.sent = 0
 }
 
 // Next returns the first in-flight entry that this connection has not sent,

@@ -190,6 +190,7 @@ func (m *Machine) applyServerStart(rec []byte, fx *Effects) error {
 	grace := int64(m.limits.RestartGrace) * 1000
 	m.groupsAtStart()
 	for _, s := range m.sorted() {
+		s.Out.Restarted()
 		if !s.Connected() {
 			continue
 		}

@@ -158,6 +158,9 @@ func (m *Machine) deliverTo(origin uint64, p *record.Publish, subs []topic.Sub, 
 		}
 	}
 	m.scratch.ids = ids
+	if len(ids) > 1 {
+		slices.Sort(ids) // whatever order the index has them in
+	}
 	switch {
 	case !any:
 		return
@@ -166,9 +169,6 @@ func (m *Machine) deliverTo(origin uint64, p *record.Publish, subs []topic.Sub, 
 		return
 	case qos == 0:
 		return // QoS 0 is not kept for absent clients
-	}
-	if len(ids) > 1 {
-		slices.Sort(ids) // whatever order the index has them in
 	}
 	if m.push(s, m.fresh.id, m.fresh.msg.size, qos, retain, ids, "", fx) {
 		m.fresh.msg.refs++

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/session"
 	"github.com/wind-c/comqtt/v3/session/topic"
@@ -20,6 +22,14 @@ func (s *Server) groupOf(key core.GroupKey) *groupRoute {
 	}
 	r.addGroup(s, g)
 	return &r.groups[0]
+}
+
+// inMemory leaves the members that can be given a message without a record:
+// those without a durable session, whose identifiers are given out by Apply
+// alone, and those that get it at QoS 0.
+func (g *groupRoute) inMemory() *groupRoute {
+	g.members = slices.DeleteFunc(g.members, func(m member) bool { return m.sid != 0 && m.opts.QoS() > 0 })
+	return g
 }
 
 // chooseFor records a member for each durable group of a route.
@@ -120,7 +130,7 @@ func (s *Server) carryGroups() {
 	for _, o := range fx.Orphans {
 		s.withBody(o.Message, func(body []byte) {
 			d := s.deliveryOf(o.Message, o.QoS, o.Retain, body)
-			m := s.groupOf(o.Group).pick(&s.turn)
+			m := s.groupOf(o.Group).inMemory().pick(&s.turn)
 			if m == nil || !d.parse() {
 				s.dropped(nil, core.DropNoMember)
 				return
@@ -203,7 +213,7 @@ func (s *Server) passOn(left []leftover) {
 					continue
 				}
 			}
-			m := s.groupOf(l.own.key).pick(&s.turn)
+			m := s.groupOf(l.own.key).inMemory().pick(&s.turn)
 			if m == nil || !d.parse() {
 				s.dropped(nil, core.DropNoMember)
 				continue

@@ -24,6 +24,12 @@ func (c *conn) subscribe(f packets.Frame) error {
 	for i := range p.Filters {
 		code := c.grant(&p.Filters[i])
 		codes[i] = byte(code)
+		if code.IsError() && c.version == packets.V31 { // has no failure in its SUBACK (3.1 section 3.9)
+			if code == packets.CodeTopicFilterInvalid {
+				return violation(code, "topic filter invalid")
+			}
+			codes[i] = p.Filters[i].Options & 3
+		}
 		if !code.IsError() {
 			granted = append(granted, record.Filter{
 				Name: slices.Clone(p.Filters[i].Filter), Options: topic.Options(p.Filters[i].Options),

@@ -148,7 +148,7 @@ func (c *client) read() (packets.Packet, error) {
 				err = c.strict.heard(p, raw)
 			}
 			if err != nil {
-				c.t.Fatalf("the broker sent %s % x: %v", f.Type(), raw[:min(n, 64)], err)
+				c.t.Fatalf("the broker sent %s % x: %v\nbefore it:\n%s", f.Type(), raw[:min(n, 64)], err, c.strict.trace())
 			}
 			return p, nil
 		}
@@ -482,6 +482,17 @@ func versions(t *testing.T, test func(t *testing.T, v packets.Version)) {
 			test(t, v)
 		})
 	}
+}
+
+// everyVersion is versions with MQTT 3.1 as well, whose CONNACK does not say
+// whether there was a session.
+func everyVersion(t *testing.T, test func(t *testing.T, v packets.Version)) {
+	t.Helper()
+	t.Run("v3.1", func(t *testing.T) {
+		t.Parallel()
+		test(t, packets.V31)
+	})
+	versions(t, test)
 }
 
 // must fails the test unless a code is as wanted.

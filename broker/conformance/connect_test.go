@@ -41,7 +41,7 @@ func TestConnect_MQTT_3_1_0_1_MustBeFirst(t *testing.T) {
 // Proves 5.0 [MQTT-3.1.0-2]; 3.1.1 [MQTT-3.1.0-2].
 func TestConnect_MQTT_3_1_0_2_OnlyOnce(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		id := name(t)
 		c := shared(t).connect(t, v, id)
 		c.send(&packets.Connect{CleanStart: true, ClientID: []byte(id)})
@@ -325,7 +325,7 @@ func TestConnect_MQTT_3_1_4_3_TakeOver(t *testing.T) {
 	for before, first := range kinds {
 		for after, second := range kinds {
 			t.Run(before+" then "+after, func(t *testing.T) {
-				versions(t, func(t *testing.T, v packets.Version) {
+				everyVersion(t, func(t *testing.T, v packets.Version) {
 					id := name(t)
 					old := shared(t).connect(t, v, id, first)
 					old.mustSubscribe(id, 1)

@@ -80,7 +80,7 @@ func TestMalformed_MQTT_2_1_3_1_ReservedFlags(t *testing.T) {
 // Proves 5.0 [MQTT-4.13.1-1] [§2.1.2]; 3.1.1 [MQTT-4.8.0-1].
 func TestMalformed_ServerPackets(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		for _, p := range []packets.Packet{
 			&packets.Connack{}, &packets.Suback{PacketID: 1, Codes: []packets.Code{0}},
 			&packets.Unsuback{PacketID: 1, Codes: []packets.Code{0}}, &packets.Ping{Type: packets.TypePingresp},
@@ -143,7 +143,7 @@ func TestMalformed_LengthsThatDoNotFit(t *testing.T) {
 // Proves 5.0 [MQTT-1.5.5-1] [§2.1.4]; 3.1.1 [§2.2.3].
 func TestMalformed_MQTT_1_5_5_1_RemainingLength(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		for _, b := range [][]byte{
 			{0xc0, 0x80, 0x00},
 			{0xc0, 0x80, 0x80, 0x00},
@@ -372,7 +372,7 @@ func TestMalformed_MQTT_1_5_4_1_Text(t *testing.T) {
 // Proves 5.0 [MQTT-1.5.4-3]; 3.1.1 [MQTT-1.5.3-3].
 func TestMalformed_MQTT_1_5_4_3_ByteOrderMark(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		topic := name(t)
 		for _, odd := range []string{"\ufeff" + topic, topic + "\ufeff", topic + "/\ufeff/x", topic + "\uffff", topic + "\u0001\u007f", topic + "\U0010ffff"} {
 			p, s := shared(t).connect(t, v, name(t)), shared(t).connect(t, v, name(t))

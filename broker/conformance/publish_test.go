@@ -24,7 +24,7 @@ func pair(t *testing.T, v packets.Version, qos byte, changes ...with) (pub, sub 
 // Proves 5.0 [MQTT-3.8.4-8] [MQTT-3.3.4-1] [MQTT-4.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.2-4] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-4] [MQTT-4.3.3-8] [MQTT-4.3.3-11] [MQTT-2.2.1-2] [MQTT-2.2.1-4] [MQTT-2.2.1-5]; 3.1.1 [MQTT-3.8.4-6] [MQTT-3.3.4-1] [MQTT-4.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-2.3.1-4] [MQTT-2.3.1-5] [MQTT-2.3.1-6].
 func TestPublish_MQTT_3_8_4_8_QoS(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		for _, long := range []bool{false, true} {
 			var changes []with
 			if long {
@@ -51,7 +51,7 @@ func TestPublish_MQTT_3_8_4_8_QoS(t *testing.T) {
 // Proves 5.0 [MQTT-3.3.1-4]; 3.1.1 [MQTT-3.3.1-4].
 func TestPublish_MQTT_3_3_1_4_QoS3(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		for _, flags := range []byte{6, 7, 14, 15} {
 			c := shared(t).connect(t, v, name(t))
 			body := append(str("a"), 0, 1)
@@ -77,7 +77,7 @@ func TestPublish_MQTT_3_3_1_2_DupWithQoS0(t *testing.T) {
 // Proves 5.0 [MQTT-3.3.1-3]; 3.1.1 [MQTT-3.3.1-3].
 func TestPublish_MQTT_3_3_1_3_DupNotPropagated(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		for _, changes := range [][]with{nil, {durable(v)}} {
 			p, s, topic := pair(t, v, 2, changes...)
 			for qos := byte(1); qos <= 2; qos++ {
@@ -111,7 +111,7 @@ func TestPublish_MQTT_3_3_2_2_TopicName(t *testing.T) {
 		{"a\xc0\x80", packets.CodeMalformedPacket},
 		{"\xed\xa0\x80", packets.CodeMalformedPacket},
 	}
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		for _, tc := range cases {
 			for qos := range byte(3) {
 				c := shared(t).connect(t, v, name(t))
@@ -149,7 +149,7 @@ func TestPublish_MQTT_2_2_1_3_IdentifierZero(t *testing.T) {
 // Proves 5.0 [§3.3.3]; 3.1.1 [§3.3.3].
 func TestPublish_Payloads(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		p, s, topic := pair(t, v, 2)
 		binary := make([]byte, 256)
 		for i := range binary {

@@ -21,7 +21,7 @@ func kinds(t *testing.T, v packets.Version, test func(t *testing.T, home ...with
 // Proves 5.0 [MQTT-4.3.3-10] [MQTT-4.3.3-12]; 3.1.1 [MQTT-4.3.3-2].
 func TestQoS2_MQTT_4_3_3_10_NoDuplicates(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			for _, subHome := range [][]with{nil, {durable(v)}} {
 				_, s, topic := pair(t, v, 2, subHome...)
@@ -118,7 +118,7 @@ func TestQoS2_MQTT_4_3_3_11_Interleaved(t *testing.T) {
 // Proves 5.0 [MQTT-4.3.2-5]; 3.1.1 [MQTT-4.3.2-2].
 func TestQoS1_MQTT_4_3_2_5_IdentifierAgain(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			p, s, topic := pair(t, v, 1, home...)
 			for i := range 4 {
@@ -138,7 +138,7 @@ func TestQoS1_MQTT_4_3_2_5_IdentifierAgain(t *testing.T) {
 // Proves 5.0 [MQTT-4.3.3-11] [§3.7.2.1] [§3.6.2.1]; 3.1.1 [MQTT-4.3.3-2].
 func TestQoS2_UnknownIdentifiers(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			want := packets.CodePacketIdentifierNotFound
 			if v != packets.V5 {
@@ -163,7 +163,7 @@ func TestQoS2_UnknownIdentifiers(t *testing.T) {
 // Proves 5.0 [MQTT-4.4.0-1] [MQTT-3.3.1-1] [MQTT-4.6.0-1] [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5] [MQTT-4.3.3-6]; 3.1.1 [MQTT-4.4.0-1] [MQTT-3.3.1-1] [MQTT-4.6.0-1] [MQTT-2.3.1-3] [MQTT-4.3.2-1] [MQTT-4.3.3-1].
 func TestRedelivery_MQTT_4_4_0_1_OrderAndIdentifiers(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		p, s, topic := pair(t, v, 2, durable(v))
 		const n = 12
 		var sent []*packets.Publish
@@ -215,7 +215,7 @@ func TestRedelivery_MQTT_4_4_0_1_OrderAndIdentifiers(t *testing.T) {
 // Proves 5.0 [MQTT-3.3.1-1] [MQTT-4.3.2-2] [MQTT-4.3.3-2]; 3.1.1 [MQTT-3.3.1-1].
 func TestRedelivery_MQTT_3_3_1_1_QueuedIsNotDup(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		p, s, topic := pair(t, v, 2, durable(v))
 		p.publish(message(topic, 1, "sent"))
 		s.see(topic, "sent")
@@ -284,7 +284,7 @@ func TestRedelivery_MQTT_4_4_0_2_ErrorsEndIt(t *testing.T) {
 // Proves 5.0 [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-4.6.0-2] [MQTT-4.6.0-3]; 3.1.1 [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-4.6.0-2] [MQTT-4.6.0-3].
 func TestOrder_MQTT_4_6_0_5_PerTopicAndQoS(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			p, s, topic := pair(t, v, 2, home...)
 			const n = 300
@@ -388,7 +388,7 @@ func TestOrder_MQTT_4_6_0_5_MixedWays(t *testing.T) {
 // Proves 5.0 [MQTT-4.4.0-1] [MQTT-3.1.4-3]; 3.1.1 [MQTT-4.4.0-1] [MQTT-3.1.4-2].
 func TestRedelivery_MQTT_4_4_0_1_TakeOver(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		p, s, topic := pair(t, v, 2, durable(v))
 		p.publish(message(topic, 1, "one"))
 		one := s.see(topic, "one")

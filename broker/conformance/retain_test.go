@@ -20,7 +20,7 @@ const (
 // Proves 5.0 [MQTT-3.3.1-5] [MQTT-3.3.1-8] [MQTT-3.3.1-9]; 3.1.1 [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT-3.3.1-8] [MQTT-3.3.1-12].
 func TestRetain_MQTT_3_3_1_5_StoredAndReplaced(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			topic := name(t)
 			p := shared(t).connect(t, v, name(t))
@@ -53,7 +53,7 @@ func TestRetain_MQTT_3_3_1_5_StoredAndReplaced(t *testing.T) {
 // Proves 5.0 [MQTT-3.3.1-6] [MQTT-3.3.1-7]; 3.1.1 [MQTT-3.3.1-10] [MQTT-3.3.1-11].
 func TestRetain_MQTT_3_3_1_6_Cleared(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		topic := name(t)
 		p, s := shared(t).connect(t, v, name(t)), shared(t).connect(t, v, name(t))
 		for qos := range byte(3) {
@@ -171,7 +171,7 @@ func TestRetain_MQTT_3_8_4_4_AmongMessages(t *testing.T) {
 // Proves 5.0 [MQTT-3.3.1-12] [MQTT-3.3.1-13]; 3.1.1 [MQTT-3.3.1-9].
 func TestRetain_MQTT_3_3_1_12_AsPublished(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			topic := name(t)
 			p := shared(t).connect(t, v, name(t))

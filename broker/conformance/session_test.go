@@ -178,7 +178,7 @@ func TestSession_DisconnectChangesExpiry(t *testing.T) {
 // Proves 5.0 [MQTT-3.1.2-23] [MQTT-4.5.0-1] [MQTT-4.1.0-1]; 3.1.1 [MQTT-3.1.2-5] [MQTT-4.1.0-1] [MQTT-4.5.0-1].
 func TestSession_MQTT_3_1_2_23_QueuesWhileAway(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		id := name(t)
 		p := shared(t).connect(t, v, name(t))
 		c := shared(t).connect(t, v, id, durable(v))

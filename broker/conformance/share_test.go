@@ -86,14 +86,13 @@ func TestShare_MQTT_4_8_2_5_MemberLeaves(t *testing.T) {
 	t.Parallel()
 	kinds(t, packets.V5, func(t *testing.T, home ...with) {
 		for _, others := range [][]with{nil, {resume(300)}} {
-			topic := name(t)
-			id := name(t)
-			expiry := append(home, func(c *packets.Connect) {
-				if home != nil {
-					c.Props.SessionExpiry = 300
-				}
-			})
-			a := shared(t).connect(t, packets.V5, id, append(expiry, receiveMaximum(3))...)
+			topic, id := name(t), name(t)
+			b := shared(t).connect(t, packets.V5, id, others...)
+			if others != nil { // a member, but away
+				b.mustSubscribe("$share/g/"+topic, 2)
+				b.bye(0)
+			}
+			a := shared(t).connect(t, packets.V5, name(t), append(home, receiveMaximum(3))...)
 			a.mustSubscribe("$share/g/"+topic, 2)
 			p := shared(t).connect(t, packets.V5, name(t))
 			for i := range 6 {
@@ -102,9 +101,12 @@ func TestShare_MQTT_4_8_2_5_MemberLeaves(t *testing.T) {
 			for i := range 3 { // 0 and 2 are QoS 1, 1 is QoS 2; 3, 4, 5 wait
 				a.see(topic, fmt.Sprint(i))
 			}
-			b := shared(t).connect(t, packets.V5, name(t), others...)
-			b.mustSubscribe("$share/g/"+topic, 2)
-			b.quiet()
+			if others != nil {
+				b = shared(t).connect(t, packets.V5, id, others...)
+			} else {
+				b.mustSubscribe("$share/g/"+topic, 2)
+			}
+			b.settled()
 			d := &packets.Disconnect{}
 			if home != nil {
 				d.Props.HasSessionExpiry = true // and ends the session
@@ -125,6 +127,32 @@ func TestShare_MQTT_4_8_2_5_MemberLeaves(t *testing.T) {
 			b.quiet()
 		}
 	})
+}
+
+// What a member leaves behind that is in memory alone never gets in the way of
+// the deliveries of a member with a durable session.
+//
+// Proves 5.0 [MQTT-2.2.1-4] [MQTT-4.3.2-3].
+func TestShare_MQTT_2_2_1_4_MemoryAndLog(t *testing.T) {
+	t.Parallel()
+	topic := name(t)
+	a := shared(t).connect(t, packets.V5, name(t))
+	a.mustSubscribe("$share/g/"+topic, 1)
+	p := shared(t).connect(t, packets.V5, name(t))
+	p.publish(message(topic, 1, "in memory"))
+	a.see(topic, "in memory")
+	b := shared(t).connect(t, packets.V5, name(t), resume(300))
+	b.mustSubscribe("$share/g/"+topic, 1)
+	b.mustSubscribe(topic+"/own", 1)
+	p.publish(message(topic+"/own", 1, "in the log"))
+	open := b.see(topic+"/own", "in the log") // keeps its identifier
+	a.cut()
+	p.settled()
+	p.publish(message(topic, 1, "next"))
+	for string(b.take().Payload) != "next" { // whatever comes is checked
+	}
+	b.complete(open)
+	b.quiet()
 }
 
 // A QoS 2 delivery that has begun is completed with the client it began with.

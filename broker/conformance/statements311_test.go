@@ -164,6 +164,7 @@ var sections311 = map[string]string{
 	"§3.3":     "A message of an MQTT 5 client comes without its properties.",
 	"§3.3.3":   "The payload is any bytes, also none.",
 	"§3.3.5":   "A client learns nothing of a publish that is not authorized.",
+	"§3.9.3":   "The failure 0x80 is for clients of 3.1.1; MQTT 3.1 has none.",
 	"§3.14.4":  "After a DISCONNECT the server processes nothing more and closes.",
 	"§4.6":     "A slow client does not hold up others.",
 }

@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"github.com/wind-c/comqtt/v3/broker/packets"
 )
@@ -13,8 +14,9 @@ type strict struct {
 	v          packets.Version
 	connect    *packets.Connect
 	connack    *packets.Connack
-	ended      bool   // the broker has sent a DISCONNECT
-	partial    []byte // beginning of a packet that was sent
+	ended      bool     // the broker has sent a DISCONNECT
+	partial    []byte   // beginning of a packet that was sent
+	last       []string // the last packets, to show
 	maxPacket  int
 	receiveMax int
 	aliasMax   uint16
@@ -42,6 +44,19 @@ func newStrict() *strict {
 	}
 }
 
+// tail is how many packets of a connection a failure shows.
+const tail = 40
+
+// remember keeps the last packets for a failure.
+func (s *strict) remember(who string, p packets.Packet) {
+	if len(s.last) == tail {
+		s.last = s.last[1:]
+	}
+	s.last = append(s.last, who+" "+describe(p))
+}
+
+func (s *strict) trace() string { return strings.Join(s.last, "\n") }
+
 // sent takes note of what the test wrote, as far as it is well-formed.
 func (s *strict) sent(b []byte) {
 	s.partial = append(s.partial, b...)
@@ -59,6 +74,7 @@ func (s *strict) sent(b []byte) {
 			return
 		}
 		s.partial = s.partial[n:]
+		s.remember(">", p)
 		s.note(p)
 	}
 }
@@ -117,6 +133,7 @@ func (s *strict) noteAck(a *packets.Ack) {
 
 // heard checks one packet of the broker; raw is all of it.
 func (s *strict) heard(p packets.Packet, raw []byte) error {
+	defer s.remember("<", p)
 	if s.ended {
 		return fmt.Errorf("a packet after the DISCONNECT [MQTT-3.14.4-1]")
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wind-c/comqtt/v3/broker"
 	"github.com/wind-c/comqtt/v3/broker/packets"
 )
 
@@ -39,6 +40,22 @@ func TestSubscribe_MQTT_3_8_4_6_CodesInOrder(t *testing.T) {
 			}
 		})
 	})
+}
+
+// MQTT 3.1 has no failure in its SUBACK: who may not subscribe is granted the
+// QoS and gets nothing, and an invalid filter ends the connection.
+//
+// Proves 3.1.1 [§3.9.3].
+func TestSubscribe_V31Failures(t *testing.T) {
+	t.Parallel()
+	in := start(t, func(o *broker.Options) { o.Authenticator = gate{} })
+	c := in.connect(t, packets.V31, "bob", user("bob", "secret"))
+	must(t, "not authorized", c.subscribe("eve/#", 1), 1)
+	eve := in.connect(t, packets.V31, "eve", user("eve", "secret"))
+	eve.publish(message("eve/x", 2, "x"))
+	c.quiet()
+	c.send(&packets.Subscribe{PacketID: 5, Filters: []packets.Subscription{{Filter: []byte("bob/#/x"), Options: 1}}})
+	c.closed()
 }
 
 // Proves 5.0 [MQTT-3.8.1-1]; 3.1.1 [MQTT-3.8.1-1].
@@ -191,7 +208,7 @@ func TestSubscribe_MQTT_3_8_3_4_NoLocalShared(t *testing.T) {
 // Proves 5.0 [MQTT-3.8.4-3] [MQTT-3.8.4-4]; 3.1.1 [MQTT-3.8.4-3].
 func TestSubscribe_MQTT_3_8_4_3_Replaces(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			topic := name(t)
 			p, s := shared(t).connect(t, v, name(t)), shared(t).connect(t, v, name(t), home...)
@@ -251,7 +268,7 @@ func TestSubscribe_MQTT_3_8_4_3_Replaces(t *testing.T) {
 // Proves 5.0 [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]; 3.1.1 [MQTT-3.3.5-1].
 func TestSubscribe_MQTT_3_3_4_2_Overlap(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			topic := name(t)
 			p := shared(t).connect(t, v, name(t))
@@ -332,7 +349,7 @@ func TestSubscribe_IdentifierInvalid(t *testing.T) {
 // Proves 5.0 [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6] [MQTT-3.11.3-1] [MQTT-3.11.3-2] [MQTT-2.2.1-6]; 3.1.1 [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6] [MQTT-2.3.1-7].
 func TestUnsubscribe_MQTT_3_10_4_1_Exactly(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			topic := name(t)
 			p, s := shared(t).connect(t, v, name(t)), shared(t).connect(t, v, name(t), home...)
@@ -391,7 +408,7 @@ func TestUnsubscribe_MQTT_3_10_3_2_NoFilter(t *testing.T) {
 // Proves 5.0 [MQTT-3.10.4-3]; 3.1.1 [MQTT-3.10.4-3].
 func TestUnsubscribe_MQTT_3_10_4_3_CompletesDelivery(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			p, s, topic := pair(t, v, 2, home...)
 			p.publish(message(topic, 1, "one"))

@@ -34,7 +34,7 @@ func TestWill_MQTT_3_1_2_8_Published(t *testing.T) {
 		"0x80":           func(c *client) { c.bye(packets.CodeUnspecifiedError) },
 		"0x97":           func(c *client) { c.bye(packets.CodeQuotaExceeded) },
 	}
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			for what, end := range ends {
 				if v != packets.V5 && what[:2] == "0x" {
@@ -66,7 +66,7 @@ func TestWill_MQTT_3_1_2_8_Published(t *testing.T) {
 // Proves 5.0 [MQTT-3.14.4-3] [MQTT-3.1.2-10]; 3.1.1 [MQTT-3.14.4-3] [MQTT-3.1.2-10] [MQTT-3.1.2-12].
 func TestWill_MQTT_3_14_4_3_Discarded(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			topic := name(t)
 			watch := shared(t).connect(t, packets.V5, name(t))
@@ -89,7 +89,7 @@ func TestWill_MQTT_3_14_4_3_Discarded(t *testing.T) {
 // Proves 5.0 [MQTT-3.1.2-15] [MQTT-3.1.2-14]; 3.1.1 [MQTT-3.1.2-17] [MQTT-3.1.2-16].
 func TestWill_MQTT_3_1_2_15_Retained(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			for qos := range byte(3) {
 				topic := name(t)
@@ -261,7 +261,7 @@ func TestWill_MQTT_3_1_3_9_TakeOver(t *testing.T) {
 // Proves 5.0 [MQTT-3.1.2-22] [MQTT-3.1.2-8]; 3.1.1 [MQTT-3.1.2-24] [MQTT-3.1.2-8].
 func TestKeepAlive_MQTT_3_1_2_22_ClosesAndPublishesWill(t *testing.T) {
 	t.Parallel()
-	versions(t, func(t *testing.T, v packets.Version) {
+	everyVersion(t, func(t *testing.T, v packets.Version) {
 		kinds(t, v, func(t *testing.T, home ...with) {
 			topic := name(t)
 			watch := shared(t).connect(t, packets.V5, name(t))

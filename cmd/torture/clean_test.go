@@ -263,4 +263,3 @@ func TestCleanHistoriesPass(t *testing.T) {
 		})
 	}
 }
-

@@ -157,8 +157,8 @@ func (c *conn) acceptSession(pk *packets.Connect) error {
 	if c.version != packets.V5 && !pk.CleanStart { // MQTT 3 sessions end when the client says so
 		c.expiry = session.Forever
 	}
-	if c.expiry > 0 && c.srv.pushback.Load() {
-		return violation(packets.CodeQuotaExceeded, "the disk is nearly full: no durable sessions")
+	if c.expiry > 0 && c.srv.pushback.Load() && (pk.CleanStart || !c.srv.hasSession(c.clientID)) {
+		return violation(packets.CodeQuotaExceeded, "the disk is nearly full: no new durable sessions")
 	}
 	if !pk.HasWill {
 		return nil
@@ -175,6 +175,13 @@ func (c *conn) acceptSession(pk *packets.Connect) error {
 		Message: w.AppendMessage(nil),
 	}
 	return nil
+}
+
+// hasSession reports whether a durable session waits for the client.
+func (s *Server) hasSession(clientID string) bool {
+	s.indexMu.RLock()
+	defer s.indexMu.RUnlock()
+	return s.machine.SessionOf(clientID) != nil
 }
 
 // newClientID makes up a client identifier [MQTT-3.1.3-6].

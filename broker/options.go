@@ -77,6 +77,7 @@ type Limits struct {
 	LaneRecords          int           // records waiting for the committer before readers are held back
 	LaneBytes            int           // bytes of them
 	ShutdownWriteTimeout time.Duration // for the last bytes to a connection that is closed
+	LogBytes             int64         // bytes of log, kept for a backend that lags behind, above which durable publishes are refused
 	FreeSpaceLow         int64         // bytes free on the data directory's file system below which durable publishes are refused
 	DropOldest           bool          // a full queue drops its oldest message instead of the new one
 	ShareUsers           bool          // a session may be resumed by another user
@@ -106,6 +107,7 @@ func DefaultLimits() Limits {
 		LaneRecords:          8192,
 		LaneBytes:            1 << 20,
 		ShutdownWriteTimeout: 5 * time.Second,
+		LogBytes:             16 << 30,
 		FreeSpaceLow:         64 << 20,
 	}
 }
@@ -168,6 +170,7 @@ func (l *Limits) fill(d Limits) {
 	fill(&l.LaneRecords, d.LaneRecords)
 	fill(&l.LaneBytes, d.LaneBytes)
 	fill(&l.ShutdownWriteTimeout, d.ShutdownWriteTimeout)
+	fill(&l.LogBytes, d.LogBytes)
 	fill(&l.FreeSpaceLow, d.FreeSpaceLow)
 }
 

@@ -69,6 +69,7 @@ type Server struct {
 	connections     atomic.Uint32
 	open            atomic.Int64
 	unauthenticated atomic.Int64
+	free            func(dir string) (int64, error) // bytes free on the file system of a directory
 	inBudget        *budget
 	works           sync.Pool // *work
 	outBuffers      sync.Pool
@@ -107,7 +108,7 @@ func New(o *Options) (*Server, error) {
 	s := &Server{
 		opts: opts, conns: make(map[*conn]struct{}), fatal: make(chan error, 1), stopped: make(chan struct{}),
 		lane: newLane(opts.Limits.LaneRecords, opts.Limits.LaneBytes), rounds: make(chan *round, 1), spareItems: make(chan []item, 4), loader: newLoader(),
-		inBudget: newBudget(opts.Limits.InboundBytes),
+		inBudget: newBudget(opts.Limits.InboundBytes), free: freeSpace,
 		byClient: make(map[string]*conn), byEpoch: make(map[record.Epoch]*conn), dispatching: make(map[core.GroupKey]int),
 	}
 	s.wheel = newWheel(s)

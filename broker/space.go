@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -11,14 +12,14 @@ import (
 	"github.com/wind-c/comqtt/v3/broker/packets"
 )
 
-// spaceInterval is how often the free space of the data directory is looked
-// at.
+// spaceInterval is how often the room for the log is looked at.
 const spaceInterval = time.Second
 
-// watchSpace raises and lowers the pushback: below the watermark nothing that
-// makes the log grow for long is taken, while acknowledgements and removals
-// go on in the reserve. A failing write is thereby never the normal way to
-// learn of a full disk.
+// watchSpace raises and lowers the pushback: when the disk is nearly full, or
+// the backend lags so far behind that the log has reached its limit, nothing
+// that makes the log grow for long is taken, while acknowledgements and
+// removals go on in the reserve. A failing write is thereby never the normal
+// way to learn of a full disk.
 func (s *Server) watchSpace() {
 	tick := time.NewTicker(spaceInterval)
 	defer tick.Stop()
@@ -33,23 +34,44 @@ func (s *Server) watchSpace() {
 }
 
 func (s *Server) checkSpace() {
-	low := s.opts.Limits.FreeSpaceLow
-	free, err := freeSpace(s.opts.DataDir)
-	if err != nil {
-		s.opts.Logger.Log(s.ctx, slog.LevelDebug, "free space unknown", "directory", s.opts.DataDir, "error", err)
+	why := s.noRoom(s.pushback.Load())
+	if (why != "") == s.pushback.Load() {
 		return
 	}
-	full := free < low || s.pushback.Load() && free < low+low/4
-	if full == s.pushback.Load() {
+	s.pushback.Store(why != "")
+	if why != "" {
+		s.opts.Logger.Error("durable publishes are refused", "reason", why, "directory", s.opts.DataDir)
 		return
 	}
-	s.pushback.Store(full)
-	if full {
-		s.opts.Logger.Error("file system nearly full: durable publishes are refused", "directory", s.opts.DataDir, "free", free, "watermark", low)
-		return
-	}
-	s.opts.Logger.Warn("file system has room again", "directory", s.opts.DataDir, "free", free)
+	s.opts.Logger.Warn("durable publishes are taken again", "directory", s.opts.DataDir)
 	s.wakeHeld()
+}
+
+// noRoom says why the log must not grow, "" when it may. To end a pushback
+// takes a quarter more room than to begin it.
+func (s *Server) noRoom(already bool) string {
+	l := &s.opts.Limits
+	low, high := l.FreeSpaceLow, l.LogBytes
+	if already {
+		low, high = low+low/4, high-high/4
+	}
+	free, err := s.free(s.opts.DataDir)
+	switch {
+	case err != nil:
+		s.opts.Logger.Log(s.ctx, slog.LevelDebug, "free space unknown", "directory", s.opts.DataDir, "error", err)
+	case free < low:
+		return fmt.Sprintf("%d bytes free on the file system, the watermark is %d", free, l.FreeSpaceLow)
+	}
+	if s.opts.Backend == "memory" { // keeps the whole log by its nature
+		return ""
+	}
+	if n := s.log.Bytes(); n > high {
+		return fmt.Sprintf("the backend lags behind: %d bytes of log, the limit is %d", n, l.LogBytes)
+	}
+	if lag := s.compactor.Lag(); lag.Over {
+		return fmt.Sprintf("the backend lags behind: %d bytes of changes wait for it", lag.Bytes)
+	}
+	return ""
 }
 
 // wakeHeld lets readers look at the publishes they hold back.

@@ -49,6 +49,7 @@ type settings struct {
 	messageCache      int64
 	maxQueueMemory    int64
 	maxInbound        int64
+	maxLog            int64
 	minFreeSpace      int64
 	restartGrace      time.Duration
 	shutdownTimeout   time.Duration
@@ -193,6 +194,10 @@ func options(defaultData string) []option {
 		{
 			"min-free-space", "SIZE", "64MiB", "free disk space below which durable publishes are refused",
 			sizeForm + "from 1MiB to 1024GiB", size(func(s *settings) *int64 { return &s.minFreeSpace }, 1<<20, 1<<40),
+		},
+		{
+			"max-log", "SIZE", "16GiB", "log kept for a backend that lags behind, above which durable publishes are refused",
+			sizeForm + "from 64MiB to 1024GiB", size(func(s *settings) *int64 { return &s.maxLog }, 64<<20, 1<<40),
 		},
 		{
 			"restart-grace", "TIME", "30s", "how long clients have to return after a crash before their wills are sent",

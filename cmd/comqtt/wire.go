@@ -78,6 +78,7 @@ func limits(s *settings) broker.Limits {
 		MessageCacheBytes:   s.messageCache,
 		RestartGrace:        s.restartGrace,
 		FreeSpaceLow:        s.minFreeSpace,
+		LogBytes:            s.maxLog,
 		DropOldest:          s.queueFull == "oldest",
 	}
 	return l

@@ -47,7 +47,7 @@ func (d *delivery) parse() bool {
 // keep returns the message in memory that outlives the delivery.
 func (d *delivery) keep() *memo {
 	if d.kept == nil {
-		d.kept = &memo{body: slices.Clone(d.body)}
+		d.kept = &memo{body: slices.Clone(d.body), qos: d.qos, retain: d.retain}
 		if d.hasExpiry {
 			d.kept.hasLife, d.kept.deadline = true, d.srv.clock()+int64(d.expiry)*1000
 		}

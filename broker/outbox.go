@@ -31,6 +31,8 @@ type memo struct {
 	body     []byte // stored form
 	deadline int64  // log time ms, 0 = never
 	hasLife  bool
+	qos      byte // as published
+	retain   bool // as published
 }
 
 const (

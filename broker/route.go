@@ -194,7 +194,7 @@ func choose(list []record.Choice, r *route, turn *uint32) []record.Choice {
 		ch := record.Choice{Share: []byte(g.key.Share), Filter: []byte(g.key.Filter)}
 		if m := g.pick(turn); m != nil {
 			if ch.Session = m.sid; m.sid == 0 {
-				ch.Epoch = m.conn.epoch
+				ch.Epoch, ch.QoS = m.conn.epoch, m.opts.QoS()
 			}
 		}
 		list = append(list, ch)

@@ -50,7 +50,7 @@ func (s *Server) dispatch(key core.GroupKey) {
 		m := g.pick(&s.turn)
 		r := record.Dispatch{Share: []byte(key.Share), Filter: []byte(key.Filter), Message: id, Session: m.sid}
 		if m.sid == 0 {
-			r.Epoch = m.conn.epoch
+			r.Epoch, r.QoS = m.conn.epoch, m.opts.QoS()
 		}
 		s.dispatching[key]++
 		var b batch
@@ -90,7 +90,7 @@ func (s *Server) deliverOwned(d *delivery, o *core.Owned) {
 		}
 	}
 	if !member { // it left meanwhile: back to the group
-		s.putBack(o.Group, o.Message)
+		s.putBack(o.Group, o.Message, o.Epoch)
 		return
 	}
 	var ids []uint32
@@ -103,9 +103,9 @@ func (s *Server) deliverOwned(d *delivery, o *core.Owned) {
 	}
 }
 
-// putBack returns a message to its group.
-func (s *Server) putBack(key core.GroupKey, id uint64) {
-	r := record.Dispatch{Share: []byte(key.Share), Filter: []byte(key.Filter), Message: id}
+// putBack returns a message to its group, from the connection that had it.
+func (s *Server) putBack(key core.GroupKey, id uint64, from record.Epoch) {
+	r := record.Dispatch{Share: []byte(key.Share), Filter: []byte(key.Filter), Message: id, From: from}
 	s.propose(r.AppendTo(nil), false)
 }
 
@@ -170,9 +170,7 @@ type leftover struct {
 	own     ownership
 	epoch   record.Epoch
 	memo    *memo // with own.message 0
-	qos     byte
-	retain  bool
-	started bool // a QoS 2 delivery that has begun dies with its session
+	started bool  // a QoS 2 delivery that has begun dies with its session
 }
 
 // leftovers lists what the client owes to shared groups, in the order it was
@@ -182,14 +180,14 @@ func (c *conn) leftovers() []leftover {
 	if len(c.out.owned) > 0 {
 		c.out.window.All(func(e *session.Entry[*memo]) bool {
 			if own, ok := c.out.owned[e.Seq]; ok {
-				list = append(list, leftover{own, c.epoch, e.Msg, e.QoS, e.Retain, e.QoS == 2 && e.PID != 0})
+				list = append(list, leftover{own, c.epoch, e.Msg, e.QoS == 2 && e.PID != 0})
 			}
 			return true
 		})
 	}
 	for i := range c.out.backlog {
 		if w := &c.out.backlog[i]; w.own != nil {
-			list = append(list, leftover{own: *w.own, epoch: c.epoch, memo: w.memo, qos: w.qos, retain: w.retain})
+			list = append(list, leftover{own: *w.own, epoch: c.epoch, memo: w.memo})
 		}
 	}
 	c.out.owned = nil
@@ -204,10 +202,10 @@ func (s *Server) passOn(left []leftover) {
 		case l.own.message != 0 && l.started:
 			s.settleOwned(l.own.key, l.epoch, l.own.message)
 		case l.own.message != 0:
-			s.putBack(l.own.key, l.own.message)
+			s.putBack(l.own.key, l.own.message, l.epoch)
 		case l.started || l.memo == nil:
 		default:
-			d := &delivery{srv: s, qos: l.qos, retain: l.retain, body: l.memo.body, touched: &s.touched, kept: l.memo}
+			d := &delivery{srv: s, qos: l.memo.qos, retain: l.memo.retain, body: l.memo.body, touched: &s.touched, kept: l.memo}
 			if left, expired := l.memo.left(s.clock()); l.memo.hasLife {
 				if d.hasExpiry, d.expiry = true, left; expired {
 					continue

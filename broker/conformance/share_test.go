@@ -129,6 +129,41 @@ func TestShare_MQTT_4_8_2_5_MemberLeaves(t *testing.T) {
 	})
 }
 
+// What is handed on comes at the next member's own QoS and options, not at
+// those of the member that left.
+//
+// Proves 5.0 [MQTT-4.8.2-3].
+func TestShare_MQTT_4_8_2_3_HandedOn(t *testing.T) {
+	t.Parallel()
+	kinds(t, packets.V5, func(t *testing.T, home ...with) {
+		topic := name(t)
+		a := shared(t).connect(t, packets.V5, name(t), append(home, receiveMaximum(1))...)
+		a.subscribeID("$share/g/"+topic, 1, 1)
+		p := shared(t).connect(t, packets.V5, name(t))
+		m := retained(topic, 2, "one")
+		m.Props = properties()
+		p.publish(m)
+		p.publish(retained(topic, 2, "two"))
+		a.see(topic, "one")
+		b := shared(t).connect(t, packets.V5, name(t))
+		b.subscribeID("$share/g/"+topic, 2|retainAsPublished, 2)
+		b.settled()
+		d := &packets.Disconnect{}
+		d.Props.HasSessionExpiry = home != nil
+		a.send(d)
+		a.gone()
+		for _, payload := range []string{"one", "two"} {
+			got := b.expect(topic, payload)
+			if got.QoS != 2 || !got.Retain || len(got.Props.SubscriptionIDs) != 1 || got.Props.SubscriptionIDs[0] != 2 {
+				t.Errorf("got %s, subscription identifiers %v", describe(got), got.Props.SubscriptionIDs)
+			}
+			if payload == "one" {
+				sameProperties(t, &got.Props)
+			}
+		}
+	})
+}
+
 // What a member leaves behind that is in memory alone never gets in the way of
 // the deliveries of a member with a durable session.
 //

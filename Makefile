@@ -8,7 +8,7 @@ TOOLS := $(CURDIR)/.tools
 export NODE_PATH := $(TOOLS)/node_modules
 export PATH := $(TOOLS):$(PATH)
 
-.PHONY: all build fmt vet staticcheck deps test race fuzz bench torture golden
+.PHONY: all build fmt vet staticcheck deps test race fuzz bench bench-compare torture golden
 all: fmt vet staticcheck test
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/comqtt ./cmd/comqtt
@@ -39,6 +39,8 @@ fuzz: # each target for T
 bench: $(TOOLS)/benchstat-20260908 # compared with the figures on record
 	mkdir -p bin && $(GO) test -run '^$$' -bench . -benchmem ./... | tee bin/bench.txt
 	if test -f docs/bench/last.txt; then benchstat docs/bench/last.txt bin/bench.txt; fi
+bench-compare: build # with other brokers, on an idle machine; QUICK=1 takes three minutes and writes nothing
+	tools/bench-compare
 torture: # N kills of the real binary under load
 	$(GO) run ./cmd/torture -kills $(N)
 golden: # rewrites expected output; commit only a difference you understand

@@ -72,10 +72,13 @@ func newDialer(o *Options) *dialer {
 
 // dial connects without a word of MQTT.
 func (d *dialer) dial(ctx context.Context) (net.Conn, error) {
-	nd := net.Dialer{Timeout: replyTimeout, KeepAlive: -1}
+	nd := net.Dialer{KeepAlive: -1}
 	if d.loopback {
 		nd.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1+byte(d.turn.Add(1)%loopbackSources))}
+		// Answered at once either way: a context would cost a goroutine a dial.
+		return nd.Dial(d.network, d.address)
 	}
+	nd.Timeout = replyTimeout
 	return nd.DialContext(ctx, d.network, d.address)
 }
 

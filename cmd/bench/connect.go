@@ -39,7 +39,7 @@ func (l *load) storm() (*Result, error) {
 			}
 		})
 	}
-	first, last, err := l.measureStorm(cycles.Load)
+	first, last, err := l.measured(cycles.Load)
 	cancel()
 	wg.Wait()
 	if err != nil {
@@ -54,15 +54,6 @@ func (l *load) storm() (*Result, error) {
 	return res, nil
 }
 
-func (l *load) measureStorm(count func() uint64) (first, last sample, err error) {
-	if err = l.during("warm-up", l.o.Warmup, count); err != nil {
-		return first, last, err
-	}
-	first = l.gauge.sample(count())
-	err = l.during("measuring", l.o.Duration, count)
-	return first, l.gauge.sample(count()), err
-}
-
 // cycle is CONNECT, SUBSCRIBE, DISCONNECT of one client.
 func (l *load) cycle(ctx context.Context, worker, n int) error {
 	c, err := l.dialer.connect(ctx, login{id: l.id(fmt.Sprintf("c%d-", worker), n)})
@@ -75,9 +66,6 @@ func (l *load) cycle(ctx context.Context, worker, n int) error {
 	c.disconnect()
 	return nil
 }
-
-// settle is how long memory is given to settle before it is read.
-const settle = 2 * time.Second
 
 // idle makes connections that do nothing and says what they weigh.
 func (l *load) idle() (*Result, error) {
@@ -121,7 +109,7 @@ func (l *load) idle() (*Result, error) {
 // it is given to settle: what a garbage collector is about to free is nobody's.
 func (l *load) settledMemory() (int64, error) {
 	least := int64(-1)
-	end := time.Now().Add(settle)
+	end := time.Now().Add(l.o.waits.settle)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for now := range tick.C {

@@ -46,6 +46,9 @@ func between(a, b sample) interval {
 // what is counted is a message, a connection …
 func (i interval) metrics(prefix, what string) []Metric {
 	n := float64(i.count)
+	if n == 0 || i.seconds <= 0 {
+		return nil
+	}
 	out := []Metric{{prefix + MetricRate, n / i.seconds, what + "/s", true}}
 	if i.known {
 		out = append(out, Metric{prefix + MetricCPU, micros(i.broker) / n, "µs/" + what, false})
@@ -58,7 +61,7 @@ func (i interval) metrics(prefix, what string) []Metric {
 
 // cores is how much of how many processors the broker used.
 func (i interval) cores() []Metric {
-	if !i.known {
+	if !i.known || i.seconds <= 0 {
 		return nil
 	}
 	return []Metric{{"broker load", i.broker.Seconds() / i.seconds, "cores", false}}

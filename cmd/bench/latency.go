@@ -107,14 +107,13 @@ func (l *load) latency() (*Result, error) {
 		defer close(paced)
 		l.pace(s, lag)
 	}()
-	first, last, err := l.measurePaced()
+	first, last, err := l.measured(l.received)
 	l.stopped.Store(true)
 	<-paced
-	err = errors.Join(err, probe.stop())
 	if err == nil {
 		err = l.drain(l.published)
 	}
-	if err != nil {
+	if err = errors.Join(l.stalled(err), probe.stop()); err != nil {
 		return nil, err
 	}
 	l.closeConns()
@@ -130,16 +129,6 @@ func (l *load) latency() (*Result, error) {
 	res.Metrics = append(res.Metrics, lag.metrics("send lag ")...)
 	res.Metrics = append(res.Metrics, probe.metrics()...)
 	return res, nil
-}
-
-// measurePaced waits out warm-up and duration.
-func (l *load) measurePaced() (first, last sample, err error) {
-	if err = l.during("warm-up", l.o.Warmup, l.received); err != nil {
-		return first, last, err
-	}
-	first = l.gauge.sample(l.received())
-	err = l.during("measuring", l.o.Duration, l.received)
-	return first, l.gauge.sample(l.received()), err
 }
 
 // pace makes message after message due, each at its time. lag is how late it

@@ -12,9 +12,6 @@ import (
 )
 
 const (
-	// stallTimeout is how long nothing may arrive before a run is given up, or
-	// what is missing at its end is lost.
-	stallTimeout = 10 * time.Second
 	// pollEvery is how often the end of a phase is looked for.
 	pollEvery = time.Millisecond
 	// progressEvery is how often the caller is told.
@@ -181,7 +178,7 @@ func (l *load) wait(phase string, total uint64, count func() uint64, done func()
 		now, n := time.Now(), count()
 		if n != last {
 			last, since = n, now
-		} else if now.Sub(since) > stallTimeout {
+		} else if now.Sub(since) > l.o.waits.stall {
 			return fmt.Errorf("%w: %s, %d so far", errStalled, phase, n)
 		}
 		share := -1.0
@@ -215,7 +212,7 @@ func (l *load) during(phase string, d time.Duration, count func() uint64) error 
 		now, n := time.Now(), count()
 		if n != last {
 			last, since = n, now
-		} else if now.Sub(since) > stallTimeout {
+		} else if now.Sub(since) > l.o.waits.stall {
 			return fmt.Errorf("%w: %s, %d so far", errStalled, phase, n)
 		}
 		p.tell(now, float64(now.Sub(start))/float64(d), n)
@@ -232,8 +229,13 @@ func (l *load) drain(expected func() uint64) error {
 		}
 		return !slices.ContainsFunc(l.publishers, func(p *publisher) bool { return !p.done() })
 	})
+	return l.stalled(err)
+}
+
+// stalled turns a stall into a remark: the checks count what did not come.
+func (l *load) stalled(err error) error {
 	if errors.Is(err, errStalled) {
-		l.note("after the end nothing came for %s", stallTimeout)
+		l.note("%v", err)
 		return nil
 	}
 	return err

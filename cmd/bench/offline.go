@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 )
 
@@ -12,12 +11,16 @@ func (l *load) offline() (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	metrics := store.metrics("in ", "msg")
+	if n, known := l.gauge.memory(); known {
+		metrics = append(metrics, Metric{"in memory", float64(n) / (1 << 20), "MiB", false})
+	}
 	drain, sinks, err := l.drainSessions()
 	if err != nil {
 		return nil, err
 	}
 	res := &Result{Seconds: store.seconds + drain.seconds, Checks: l.checks()}
-	res.Metrics = append(store.metrics("in ", "msg"), drain.metrics("out ", "msg")...)
+	res.Metrics = append(metrics, drain.metrics("out ", "msg")...)
 	l.tallySessions(&res.Checks, sinks)
 	return res, nil
 }
@@ -137,16 +140,6 @@ func (l *load) drainSessions() (interval, [][]stream, error) {
 	}
 	l.closeConns()
 	return between(first, last), sinks, nil
-}
-
-// stalled turns a stall at the end of a run into a remark: the checks count
-// what did not come.
-func (l *load) stalled(err error) error {
-	if errors.Is(err, errStalled) {
-		l.note("%v", err)
-		return nil
-	}
-	return err
 }
 
 // spread is the sink of a session that gets every n-th message.

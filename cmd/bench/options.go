@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,7 +107,22 @@ type Options struct {
 	Process Process
 	// Progress is told about the state of a run a few times a second; nil: nobody.
 	Progress func(Progress)
+
+	waits waits
 }
+
+// waits are how long a run waits for what may not come. Zero: the default.
+type waits struct {
+	stall  time.Duration // nothing arrives: the run is over, what is missing is lost
+	settle time.Duration // memory is given to settle before it is read
+	calm   time.Duration // nothing is written before a broker is killed
+}
+
+const (
+	defaultStall  = 10 * time.Second
+	defaultSettle = 2 * time.Second
+	defaultCalm   = 5 * time.Second
+)
 
 // Progress is the state of a run.
 type Progress struct {
@@ -156,6 +172,9 @@ func (o Options) complete() (Options, error) {
 	if o.Warmup == 0 {
 		o.Warmup = min(o.Duration/4, maxWarmup)
 	}
+	o.waits.stall = cmp.Or(o.waits.stall, defaultStall)
+	o.waits.settle = cmp.Or(o.waits.settle, defaultSettle)
+	o.waits.calm = cmp.Or(o.waits.calm, defaultCalm)
 	return o, o.validate()
 }
 

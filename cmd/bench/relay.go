@@ -16,6 +16,9 @@ import (
 // what the generator costs, and the floor of what a broker can cost.
 type Relay struct {
 	listener net.Listener
+	// spoil, if set, is asked before message n goes to a subscriber what is to
+	// go there instead: to prove the checks.
+	spoil func(n uint64, frame []byte) [][]byte
 
 	mu     sync.RWMutex
 	topics map[string][]*relayConn
@@ -29,6 +32,7 @@ type relayConn struct {
 	mu     sync.Mutex
 	nextID uint16
 	out    []byte // appended to in a round
+	n      uint64 // messages
 }
 
 // NewRelay listens on an address.
@@ -172,12 +176,14 @@ func (r *Relay) publish(round *relayRound, f packets.Frame, whole []byte) bool {
 		if len(t.out) == 0 {
 			round.touched = append(round.touched, t)
 		}
-		at := len(t.out)
-		t.out = append(t.out, whole...)
-		if qos > 0 {
-			t.nextID = t.nextID%65535 + 1
-			t.out[at+id], t.out[at+id+1] = byte(t.nextID>>8), byte(t.nextID)
+		if r.spoil == nil {
+			t.deliver(whole, id)
+		} else {
+			for _, b := range r.spoil(t.n, whole) {
+				t.deliver(b, id)
+			}
 		}
+		t.n++
 		t.mu.Unlock()
 	}
 	switch qos {
@@ -187,6 +193,16 @@ func (r *Relay) publish(round *relayRound, f packets.Frame, whole []byte) bool {
 		round.self.appendAck(packets.TypePubrec, f.Body[end:])
 	}
 	return true
+}
+
+// deliver appends a PUBLISH, if it has QoS with an identifier at offset id.
+func (c *relayConn) deliver(frame []byte, id int) {
+	at := len(c.out)
+	c.out = append(c.out, frame...)
+	if frame[0]&0x06 != 0 {
+		c.nextID = c.nextID%65535 + 1
+		c.out[at+id], c.out[at+id+1] = byte(c.nextID>>8), byte(c.nextID)
+	}
 }
 
 func (c *relayConn) append(b []byte) {

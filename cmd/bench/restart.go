@@ -8,10 +8,6 @@ import (
 	"time"
 )
 
-// calm is how long nothing is written before the broker is killed: the state
-// of a broker whose load has ended.
-const calm = 5 * time.Second
-
 // restart fills a broker with queued and retained messages, kills it when it
 // has been calm for a while, starts it, stops it gracefully, starts it again,
 // and checks that everything is still there. Both times it takes the time from
@@ -32,7 +28,7 @@ func (l *load) restart() (*Result, error) {
 		return nil, err
 	}
 	res := &Result{Seconds: set.seconds + store.seconds, Checks: l.checks()}
-	if err := l.during("letting it calm down", calm, func() uint64 { return uint64(time.Now().UnixNano()) }); err != nil {
+	if err := l.during("letting it calm down", l.o.waits.calm, func() uint64 { return uint64(time.Now().UnixNano()) }); err != nil {
 		return nil, err
 	}
 	for _, s := range []struct {

@@ -36,29 +36,47 @@ func Run(ctx context.Context, options Options) (*Result, error) {
 // throughput lets the load run and measures how much of it arrives. expected
 // is the number of deliveries that the messages sent so far make.
 func (l *load) throughput(expected func() uint64) (*Result, error) {
-	first := l.gauge.sample(0)
-	l.begin()
-	var err error
-	if l.o.counted() {
-		total := uint64(l.o.Messages)
-		err = l.wait("measuring", total, l.received, func() bool { return l.received() >= total })
-	} else {
-		if err = l.during("warm-up", l.o.Warmup, l.received); err != nil {
-			return nil, err
-		}
-		first = l.gauge.sample(l.received())
-		err = l.during("measuring", l.o.Duration, l.received)
-	}
-	last := l.gauge.sample(l.received())
-	if err == nil {
+	i, err := l.measure()
+	if errors.Is(err, errStalled) {
+		l.stopped.Store(true) // waiting once more would bring nothing
+		err = l.stalled(err)
+	} else if err == nil {
 		err = l.drain(expected)
 	}
 	if err != nil {
 		return nil, err
 	}
 	l.closeConns()
-	i := between(first, last)
+	if i.known && i.self > i.broker {
+		l.note("the generator used more CPU time than the broker: the rate says little about the broker")
+	}
 	return &Result{Seconds: i.seconds, Metrics: append(i.metrics("", "msg"), i.cores()...), Checks: l.checks()}, nil
+}
+
+// measure starts the load and measures: all of it if it is counted, else what
+// comes after the warm-up.
+func (l *load) measure() (interval, error) {
+	first := l.gauge.sample(0)
+	l.begin()
+	if l.o.counted() {
+		total := uint64(l.o.Messages)
+		err := l.wait("measuring", total, l.received, func() bool { return l.received() >= total })
+		return between(first, l.gauge.sample(l.received())), err
+	}
+	first, last, err := l.measured(l.received)
+	return between(first, last), err
+}
+
+// measured waits out the warm-up, then takes samples before and after the
+// duration.
+func (l *load) measured(count func() uint64) (first, last sample, err error) {
+	first = l.gauge.sample(count())
+	if err = l.during("warm-up", l.o.Warmup, count); err != nil {
+		return first, l.gauge.sample(count()), err
+	}
+	first = l.gauge.sample(count())
+	err = l.during("measuring", l.o.Duration, count)
+	return first, l.gauge.sample(count()), err
 }
 
 // pairs is one publisher to one subscriber, many times.

@@ -39,15 +39,8 @@ func (l *load) stresser() (*Result, error) {
 			}
 		}
 		r.start()
-		stall := time.NewTimer(stresserTimeout)
-		defer stall.Stop()
-		select {
-		case <-done:
-		case <-stall.C: // what is missing is lost
-		case <-l.failed:
-			return l.err
-		case <-l.ctx.Done():
-			return l.ctx.Err()
+		if err := l.untilQuiet(r, done); err != nil {
+			return err
 		}
 		receive[i] = float64(r.count.Load()) / time.Since(sent).Seconds()
 		return nil
@@ -65,8 +58,28 @@ func (l *load) stresser() (*Result, error) {
 	return res, nil
 }
 
-// stresserTimeout is how long one client of stresser may take to receive.
-const stresserTimeout = 2 * time.Minute
+// untilQuiet waits until a receiver is done, or gets nothing any more: what is
+// missing then is lost.
+func (l *load) untilQuiet(r *receiver, done <-chan struct{}) error {
+	tick := time.NewTicker(l.o.waits.stall)
+	defer tick.Stop()
+	for last := int64(-1); ; {
+		select {
+		case <-done:
+			return nil
+		case <-l.failed:
+			return l.err
+		case <-l.ctx.Done():
+			return l.ctx.Err()
+		case <-tick.C:
+		}
+		n := r.count.Load()
+		if n == last {
+			return nil
+		}
+		last = n
+	}
+}
 
 // spread3 is the fastest, the median and the slowest of rates.
 func spread3(prefix string, rates []float64) []Metric {

@@ -18,7 +18,8 @@ type Journal struct {
 	found   chan struct{} // closed at the first finding
 }
 
-// trigger is what a planned kill waits for: the n-th event of a kind.
+// trigger is what a planned kill waits for: the n-th event of a kind at a durable
+// client.
 type trigger struct {
 	kind Kind
 	sent bool
@@ -40,7 +41,7 @@ func (j *Journal) Add(e *Event) {
 	j.ring[j.tick%uint64(len(j.ring))] = *e
 	j.announce()
 	var fire func()
-	if t := &j.trigger; t.fire != nil && t.kind == e.Kind && t.sent == e.Sent {
+	if t := &j.trigger; t.fire != nil && t.kind == e.Kind && t.sent == e.Sent && !j.checker.peer(e.Client).reader() {
 		if t.left--; t.left <= 0 {
 			fire, t.fire = t.fire, nil
 		}
@@ -62,7 +63,7 @@ func (j *Journal) announce() {
 }
 
 // Arm makes fire run, once, in the goroutine that notes the n-th event of the
-// kind from now on. A nil fire disarms.
+// kind at a durable client from now on. A nil fire disarms.
 func (j *Journal) Arm(kind Kind, sent bool, n int, fire func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

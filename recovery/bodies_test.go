@@ -289,3 +289,65 @@ func TestBodies_CachedAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// Bodies are found beside everything that moves them: from the ring to the log
+// only, into the backend, out of the log.
+func TestBodies_LoadBesideCheckpoints(t *testing.T) {
+	o := testOptions(t)
+	o.CacheBytes = 32 << 10
+	o.Checkpoint.BatchBytes = 8 << 10
+	d := newDriver(t, o)
+	queueing(t, d)
+	var mu sync.Mutex
+	var ids []uint64 // never acknowledged
+	want := map[uint64][]byte{}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for g := range 3 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(2, uint64(g)))
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				mu.Lock()
+				some := make([]uint64, 0, 8)
+				for range min(len(ids), 8) {
+					some = append(some, ids[r.IntN(len(ids))])
+				}
+				mu.Unlock()
+				err := d.s.Bodies.Load(t.Context(), some, func(i int, msg []byte) error {
+					mu.Lock()
+					defer mu.Unlock()
+					if !bytes.Equal(msg, want[some[i]]) {
+						return fmt.Errorf("message %d is %.40q", some[i], msg)
+					}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 400 {
+		id := d.log(publish("a", 1, false, body(uint64(i), 500)))
+		mu.Lock()
+		ids, want[id] = append(ids, id), d.stored(id)
+		mu.Unlock()
+		if i%10 == 9 {
+			d.s.Compactor.due.Store(true)
+			d.checkpoint()
+		}
+	}
+	d.flush()
+	close(done)
+	wg.Wait()
+	if s := d.s.Compactor.Stats(); s.Dropped == 0 || s.LogReads == 0 || s.StoreReads == 0 {
+		t.Errorf("stats %+v: not all moves happened", s)
+	}
+	d.close()
+}

@@ -102,8 +102,8 @@
 //
 // # The memory backend
 //
-// It keeps nothing: the log is the only copy, is never shortened, and every
-// start replays all of it. Bodies stay in the log. A directory that was used
+// It does not outlive the process: the log is the only copy, is never
+// shortened, and every start replays all of it. Bodies stay in the log. A directory that was used
 // with bbolt can be opened with it only while its log still begins at record
 // 1, and the other way round always.
 //

@@ -67,3 +67,21 @@ func TestManifest_DamagedOneIsNotKept(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 }
+
+func FuzzManifest(f *testing.F) {
+	m := NewManifest(BackendBbolt)
+	f.Add(m.encode())
+	m.Sealed, m.Floor = true, 1<<40
+	f.Add(m.encode())
+	f.Add([]byte("comqtt manifest 2\ncrc32c 00000000\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := decodeManifest(b)
+		if err != nil {
+			return
+		}
+		again, err := decodeManifest(got.encode())
+		if err != nil || again != got {
+			t.Fatalf("%+v becomes %+v: %v", got, again, err)
+		}
+	})
+}

@@ -10,6 +10,7 @@ type merger struct {
 	busy  *fold // what the committer works on, nil if it does not
 	spare *fold
 
+	applied uint64        // record index of the last commit that is finished
 	wanted  bool          // commit as soon as possible
 	retryAt time.Time     // not before, zero = any time
 	backoff time.Duration // after the next failure
@@ -27,7 +28,7 @@ func (m *merger) run() {
 	defer tick.Stop()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
-	m.since = time.Now()
+	m.since, m.applied = time.Now(), c.commit.applied.Load()
 	for {
 		select {
 		case <-c.wake:
@@ -46,11 +47,11 @@ func (m *merger) run() {
 			return
 		}
 		m.merge()
+		c.lag.Store(&lag{changes: m.changes(), bytes: m.bytes(), since: m.since, err: m.lastErr})
 		m.consider()
 		if m.busy == nil && !m.retryAt.IsZero() {
 			retry.Reset(time.Until(m.retryAt))
 		}
-		c.lag.Store(&lag{changes: m.changes(), bytes: m.bytes(), since: m.since, err: m.lastErr})
 	}
 }
 
@@ -87,7 +88,7 @@ func (m *merger) merge() {
 // consider starts a commit if it is time.
 func (m *merger) consider() {
 	m.answer()
-	if m.busy != nil || m.fatal != nil || m.next.applied <= m.c.commit.applied.Load() {
+	if m.busy != nil || m.fatal != nil || m.next.applied <= m.applied {
 		return
 	}
 	if !m.wanted && !m.large() && len(m.flushes) == 0 {
@@ -110,7 +111,7 @@ func (m *merger) consider() {
 // has passed.
 func (m *merger) large() bool {
 	c := m.c
-	return m.next.applied-c.commit.applied.Load() >= c.opt.Records ||
+	return m.next.applied-m.applied >= c.opt.Records ||
 		m.next.bytes() >= c.opt.FoldBytes/4 || c.commit.logged() >= int64(c.opt.Bytes)
 }
 
@@ -120,7 +121,7 @@ func (m *merger) finished(err error) {
 	m.busy = nil
 	if err == nil {
 		done.reset()
-		m.spare = done
+		m.spare, m.applied = done, m.c.commit.applied.Load()
 		m.since, m.backoff, m.lastErr = time.Now(), 0, nil
 		return
 	}
@@ -137,7 +138,7 @@ func (m *merger) finished(err error) {
 	m.backoff = min(max(2*m.backoff, m.c.opt.Retry), max(m.c.opt.Retry, retryMax))
 	m.retryAt = time.Now().Add(m.backoff)
 	m.c.logger.Warn("checkpoint failed, will be tried again", "error", err, "in", m.backoff,
-		"changes", m.next.live, "applied", m.c.commit.applied.Load(), "collected", m.next.applied)
+		"changes", m.next.live, "applied", m.applied, "collected", m.next.applied)
 }
 
 // fail ends the work: nothing is committed any more.
@@ -152,7 +153,7 @@ func (m *merger) answer() {
 	left := m.flushes[:0]
 	for _, f := range m.flushes {
 		switch {
-		case f.upto <= m.c.commit.applied.Load():
+		case f.upto <= m.applied:
 			f.done <- nil
 		case m.fatal != nil:
 			f.done <- m.fatal
@@ -167,7 +168,9 @@ func (m *merger) answer() {
 // end waits for the commit in progress and sends everybody home.
 func (m *merger) end() {
 	if m.busy != nil {
-		m.lastErr = <-m.c.results
+		if err := <-m.c.results; err == nil {
+			m.applied = m.c.commit.applied.Load()
+		}
 	}
 	m.answer()
 	for _, f := range m.flushes {

@@ -164,11 +164,12 @@ func TestOpen_Time(t *testing.T) {
 // In every sync mode, what Open and Close say is durable is.
 func TestOpen_SyncNever(t *testing.T) {
 	d := newDriver(t, testOptions(t))
-	d.opt.Sync = wal.SyncNever
+	d.opt.Sync, d.opt.SegmentSize = wal.SyncNever, 1<<20
 	d.open()
 	if l := d.s.Log; l.Durable() != l.Last() {
 		t.Fatalf("record %d durable of %d: boot numbers may repeat", l.Durable(), l.Last())
 	}
+	d.flush()
 	traffic(d)
 	durable := d.s.Log.Durable()
 	if durable >= d.ref.Applied() {
@@ -255,6 +256,23 @@ func TestOpen_Canceled(t *testing.T) {
 		t.Fatalf("open: %v", err)
 	}
 	d.open()
+	d.close()
+}
+
+// Neither does one that is canceled in the middle of the replay.
+func TestOpen_CanceledReplay(t *testing.T) {
+	d := newDriver(t, testOptions(t))
+	d.open()
+	traffic(d)
+	must(t, d.s.Close(t.Context())) // without a checkpoint: there is something to replay
+	ctx, cancel := context.WithCancel(t.Context())
+	o := d.opt
+	o.Progress = func(int64, int64) { cancel() }
+	if _, err := Open(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatalf("open: %v", err)
+	}
+	d.open()
+	d.checkBodies()
 	d.close()
 }
 

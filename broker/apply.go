@@ -123,6 +123,7 @@ func (s *Server) applyRecord(index uint64, now int64, rec []byte, it *item) erro
 	if changes {
 		if err == nil {
 			s.seat(kind, it)
+			s.holdRetained(s.fx.Retained)
 		}
 		s.generation.Add(1)
 		s.indexMu.Unlock()
@@ -130,7 +131,7 @@ func (s *Server) applyRecord(index uint64, now int64, rec []byte, it *item) erro
 	if err != nil {
 		return err
 	}
-	if it.conn != nil {
+	if it.conn != nil && kind != record.KindPublish {
 		s.reply(kind, it, &s.fx)
 	}
 	switch kind {
@@ -140,6 +141,9 @@ func (s *Server) applyRecord(index uint64, now int64, rec []byte, it *item) erro
 		s.ticking, s.armed = false, 0
 	}
 	s.carryOut()
+	if it.conn != nil && kind == record.KindPublish { // last: bypass packets that waited must not overtake it [MQTT-4.6.0-5]
+		s.replyPublish(it.conn, it.qos, &s.fx.Reply)
+	}
 	if it.done != nil {
 		it.done()
 	}
@@ -154,6 +158,7 @@ func (s *Server) applyCommand(it *item) {
 	} else {
 		s.indexMu.Lock()
 		it.command()
+		s.holdRetained(s.fx.Retained)
 		s.generation.Add(1)
 		s.indexMu.Unlock()
 	}
@@ -185,8 +190,6 @@ func (s *Server) seat(kind record.Kind, it *item) {
 func (s *Server) reply(kind record.Kind, it *item, fx *core.Effects) {
 	c, r := it.conn, &fx.Reply
 	switch kind {
-	case record.KindPublish:
-		s.replyPublish(c, it.qos, r)
 	case record.KindAck:
 		if !r.Stale {
 			s.pump(c)
@@ -313,7 +316,7 @@ func (s *Server) carryOut() {
 		}
 	}
 	if len(fx.Retained) > 0 {
-		s.addRetained(fx.Retained)
+		s.sendHeld(fx.Retained)
 	}
 	for i := range fx.Dropped {
 		s.dropped(s.clients.at(fx.Dropped[i].Ref), fx.Dropped[i].Reason)

@@ -35,24 +35,41 @@ func (d *delivery) hold(c *conn, qos byte, retain bool, ids []uint32, own *owner
 	c.out.backlog = append(c.out.backlog, waiting{memo: d.keep(), qos: qos, retain: retain, ids: slices.Clone(ids), own: own})
 }
 
-// addRetained puts the retained messages of new subscriptions into the
-// backlogs of their connections and sends what can be sent.
-func (s *Server) addRetained(list []core.Retained) {
+// holdRetained puts the retained messages of new subscriptions into the
+// backlogs of their connections. It runs in one step with the subscription's
+// entry into the index, so that no message that comes after them is sent before
+// them.
+func (s *Server) holdRetained(list []core.Retained) {
 	for len(list) > 0 {
-		n := 1
-		for n < len(list) && list[n].Ref == list[0].Ref {
-			n++
-		}
+		n := sameRef(list)
 		if c := s.clients.at(list[0].Ref); c != nil {
 			c.mu.Lock()
 			for _, r := range list[:n] {
 				c.out.backlog = append(c.out.backlog, waiting{retained: r})
 			}
 			c.mu.Unlock()
-			s.pumpBacklog(c)
 		}
 		list = list[n:]
 	}
+}
+
+// sendHeld sends what can be sent of what holdRetained has put back.
+func (s *Server) sendHeld(list []core.Retained) {
+	for len(list) > 0 {
+		if c := s.clients.at(list[0].Ref); c != nil {
+			s.pumpBacklog(c)
+		}
+		list = list[sameRef(list):]
+	}
+}
+
+// sameRef returns how many at the beginning of list are for one client.
+func sameRef(list []core.Retained) int {
+	n := 1
+	for n < len(list) && list[n].Ref == list[0].Ref {
+		n++
+	}
+	return n
 }
 
 // pumpBacklog sends the backlog in its order, as far as bodies are in memory

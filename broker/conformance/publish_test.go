@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -141,6 +142,45 @@ func TestPublish_MQTT_2_2_1_3_IdentifierZero(t *testing.T) {
 		c = shared(t).connect(t, v, name(t))
 		c.send(&packets.Unsubscribe{Filters: [][]byte{[]byte("a")}})
 		c.rejected(packets.CodeProtocolError, packets.CodeMalformedPacket)
+	})
+}
+
+// What was sent before a DISCONNECT, or before the client went, counts.
+//
+// Proves 5.0 [MQTT-3.3.4-1] [MQTT-4.5.0-1]; 3.1.1 [MQTT-3.3.4-1] [MQTT-4.5.0-1].
+func TestPublish_MQTT_4_5_0_1_ThenGone(t *testing.T) {
+	t.Parallel()
+	everyVersion(t, func(t *testing.T, v packets.Version) {
+		kinds(t, v, func(t *testing.T, home ...with) {
+			for _, polite := range []bool{true, false} {
+				_, s, topic := pair(t, v, 2, home...)
+				p := shared(t).connect(t, v, name(t), home...)
+				var b []byte
+				for i := range 6 {
+					m := message(topic, byte(i%3), fmt.Sprint(i))
+					if m.Retain = i >= 3; m.QoS > 0 {
+						m.PacketID = uint16(i)
+					}
+					b = m.AppendTo(b, v)
+				}
+				if polite {
+					b = (&packets.Disconnect{}).AppendTo(b, v)
+				}
+				p.write(b)
+				if !polite {
+					p.nc.(*net.TCPConn).CloseWrite()
+				}
+				p.gone()
+				got := map[string]bool{}
+				for range 6 {
+					got[string(s.take().Payload)] = true
+				}
+				if len(got) != 6 {
+					t.Errorf("arrived: %v", got)
+				}
+				s.quiet()
+			}
+		})
 	})
 }
 

@@ -149,6 +149,15 @@ func TestQoS2_UnknownIdentifiers(t *testing.T) {
 			must(t, "PUBCOMP", c.ack(packets.TypePubcomp, 99).Code, want)
 			c.send(&packets.Ack{Type: packets.TypePubrec, PacketID: 98})
 			must(t, "PUBREL", c.ack(packets.TypePubrel, 98).Code, want)
+			topic := name(t) // a PUBREC that comes again is answered again
+			c.mustSubscribe(topic, 2)
+			c.publish(message(topic, 2, "x"))
+			m := c.see(topic, "x")
+			for range 3 {
+				c.send(&packets.Ack{Type: packets.TypePubrec, PacketID: m.PacketID})
+				must(t, "PUBREL", c.ack(packets.TypePubrel, m.PacketID).Code, packets.CodeSuccess)
+			}
+			c.send(&packets.Ack{Type: packets.TypePubcomp, PacketID: m.PacketID})
 			c.send(&packets.Ack{Type: packets.TypePuback, PacketID: 97})
 			c.send(&packets.Ack{Type: packets.TypePubcomp, PacketID: 96})
 			c.quiet()

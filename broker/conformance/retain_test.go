@@ -168,6 +168,50 @@ func TestRetain_MQTT_3_8_4_4_AmongMessages(t *testing.T) {
 	})
 }
 
+// A retained message does not come after a later message of its publisher.
+//
+// Proves 5.0 [MQTT-4.6.0-5]; 3.1.1 [MQTT-4.6.0-6].
+func TestRetain_MQTT_4_6_0_5_BeforeLaterOnes(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v packets.Version) {
+		kinds(t, v, func(t *testing.T, home ...with) {
+			topic := name(t)
+			p, s := shared(t).connect(t, v, name(t)), shared(t).connect(t, v, name(t), home...)
+			const rounds, chunk = 60, 20
+			for round := range rounds {
+				var b []byte
+				for i := round * chunk; i < (round+1)*chunk; i++ {
+					m := message(topic, 0, strconv.Itoa(i))
+					m.Retain = i%chunk == 0
+					b = m.AppendTo(b, v)
+				}
+				p.write(b)
+				s.mustSubscribe(topic, 0) // meanwhile
+				p.fence()
+				s.fence()
+				last := -1
+				for _, q := range s.pending {
+					m, ok := q.(*packets.Publish)
+					if !ok {
+						continue
+					}
+					i, err := strconv.Atoi(string(m.Payload))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if i <= last {
+						t.Fatalf("round %d: %d after %d", round, i, last)
+					}
+					last = i
+				}
+				s.pending = nil
+				s.unsubscribe(topic)
+				s.pending = nil
+			}
+		})
+	})
+}
+
 // Proves 5.0 [MQTT-3.3.1-12] [MQTT-3.3.1-13]; 3.1.1 [MQTT-3.3.1-9].
 func TestRetain_MQTT_3_3_1_12_AsPublished(t *testing.T) {
 	t.Parallel()

@@ -245,6 +245,63 @@ func TestSession_MQTT_4_1_0_1_SurvivesRestart(t *testing.T) {
 	}
 }
 
+// Everything that makes up a session is there after a reconnect and after a
+// restart: options and identifiers of subscriptions, membership of groups,
+// receipts of QoS 2, retained messages with their properties.
+//
+// Proves 5.0 [MQTT-4.1.0-1] [MQTT-4.3.3-10] [MQTT-3.8.3-3] [MQTT-3.3.1-13] [MQTT-3.3.4-3]; 3.1.1 [MQTT-4.1.0-1] [MQTT-4.3.3-2].
+func TestSession_MQTT_4_1_0_1_AllOfIt(t *testing.T) {
+	t.Parallel()
+	in := start(t, nil)
+	id := name(t)
+	c := in.connect(t, packets.V5, id, resume(300))
+	c.subscribeID("own", 2|noLocal|retainAsPublished, 7)
+	c.subscribeID("$share/g/work", 1, 8)
+	p := in.connect(t, packets.V5, "p", resume(300))
+	m := retained("kept", 2, "kept")
+	m.Props = properties()
+	p.publish(m)
+	half := message("own", 2, "half")
+	half.PacketID = 77
+	p.send(half)
+	p.ack(packets.TypePubrec, 77)
+	c.expect("own", "half")
+	again := func() {
+		c, p = in.connect(t, packets.V5, id, resume(300)), in.connect(t, packets.V5, "p", resume(300))
+		half.Dup = true
+		p.send(half)
+		must(t, "PUBREC", p.ack(packets.TypePubrec, 77).Code, packets.CodeSuccess)
+		c.quiet()
+		c.publish(message("own", 2, "mine")) // No Local
+		c.quiet()
+		m := retained("own", 1, "published") // Retain As Published, and the identifier
+		p.publish(m)
+		if got := c.expect("own", "published"); !got.Retain || len(got.Props.SubscriptionIDs) != 1 || got.Props.SubscriptionIDs[0] != 7 {
+			t.Fatalf("got %s, identifiers %v", describe(got), got.Props.SubscriptionIDs)
+		}
+		p.publish(message("work", 2, "work"))
+		if got := c.expect("work", "work"); got.QoS != 1 || got.Props.SubscriptionIDs[0] != 8 {
+			t.Fatalf("got %s", describe(got))
+		}
+		s := in.connect(t, packets.V5, "s")
+		s.mustSubscribe("kept", 2)
+		got := s.expect("kept", "kept")
+		sameProperties(t, &got.Props)
+		s.bye(0)
+		c.bye(0)
+		p.bye(0)
+	}
+	c.bye(0)
+	p.bye(0)
+	again()
+	in.restart(t, 0)
+	again()
+	in.restart(t, 0)
+	p = in.connect(t, packets.V5, "p", resume(300))
+	p.send(&packets.Ack{Type: packets.TypePubrel, PacketID: 77})
+	must(t, "PUBCOMP", p.ack(packets.TypePubcomp, 77).Code, packets.CodeSuccess)
+}
+
 // Sessions expire by the time that passed while the server was down.
 //
 // Proves 5.0 [MQTT-4.1.0-2].

@@ -270,6 +270,36 @@ func TestShare_AllAway(t *testing.T) {
 	c.quiet()
 }
 
+// Shared filters are matched like others.
+//
+// Proves 5.0 [MQTT-4.7.2-1] [MQTT-4.7.1-1].
+func TestShare_MQTT_4_7_2_1_Matching(t *testing.T) {
+	t.Parallel()
+	in := start(t, nil)
+	for _, home := range [][]with{nil, {resume(300)}} {
+		c := in.connect(t, packets.V5, name(t), home...)
+		for i, f := range []string{"#", "+/x", "$s/+", "a/+/#"} {
+			c.subscribeID("$share/g/"+f, 1, uint32(i)+1)
+		}
+		p := in.connect(t, packets.V5, name(t))
+		for topic, ids := range map[string][]uint32{"$s/x": {3}, "a/x": {1, 2, 4}, "$s": nil, "b": {1}} {
+			p.publish(message(topic, 1, "x"))
+			got := map[uint32]bool{}
+			for range ids {
+				got[c.expect(topic, "x").Props.SubscriptionIDs[0]] = true
+			}
+			c.quiet()
+			for _, id := range ids {
+				if !got[id] {
+					t.Errorf("%s: %v, want %v", topic, got, ids)
+				}
+			}
+		}
+		c.bye(0)
+		in.connect(t, packets.V5, string(c.strict.connect.ClientID)).bye(0) // ends the session
+	}
+}
+
 // A member is chosen among those that are connected.
 //
 // Proves 5.0 [§4.8.2].

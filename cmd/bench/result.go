@@ -89,7 +89,9 @@ func (r *Result) WriteTable(w io.Writer) error {
 	for _, m := range r.Metrics {
 		fmt.Fprintf(tw, "%s\t%s\n", m.Name, m)
 	}
-	fmt.Fprintf(tw, "checks\t%s\n", r.Checks)
+	if r.Checks != (Tally{}) { // else no message was sent
+		fmt.Fprintf(tw, "checks\t%s\n", r.Checks)
+	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(tw, "note\t%s\n", n)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -215,6 +217,9 @@ func (p *program) benchCommand() *cli.Command {
 		Name:               "bench",
 		HideHelpCommand:    true,
 		CustomHelpTemplate: benchHelp(),
+		OnUsageError: usageErrorOf([]string{
+			"--compare", "--write", "--quick", "--only", "--dir", "--calibrate", "--duration", "--output", "--help",
+		}),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "compare"},
 			&cli.StringFlag{Name: "write"},
@@ -227,13 +232,11 @@ func (p *program) benchCommand() *cli.Command {
 		},
 		Action: p.benchAction,
 	}
-	cmd.OnUsageError = usageErrorOf([]string{"--compare", "--write", "--quick", "--only", "--dir", "--calibrate", "--duration", "--output", "--help"})
 	names, about := bench.Modes()
 	for i, m := range names {
 		cmd.Subcommands = append(cmd.Subcommands, p.benchMode(m, about[i]))
 	}
 	cmd.Subcommands = append(cmd.Subcommands, p.benchRelay())
-	cmd.CustomHelpTemplate = benchHelp()
 	return cmd
 }
 
@@ -429,6 +432,12 @@ func (p *program) benchCompare(c *cli.Context) error {
 	if _, err := path.Match(c.String("only"), ""); err != nil {
 		return &exitError{code: exitUsage, err: fmt.Errorf("--only: %w", err)}
 	}
+	page := c.String("write")
+	if page != "" { // a page without a place for it is better known before than after
+		if err := writePage(page, nil); err != nil {
+			return err
+		}
+	}
 	relay, err := relayCommand()
 	if err != nil {
 		return err
@@ -449,7 +458,7 @@ func (p *program) benchCompare(c *cli.Context) error {
 	if err := write(p.stdout, r); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
-	if page := c.String("write"); page != "" {
+	if page != "" {
 		if err := writePage(page, r); err != nil {
 			return err
 		}
@@ -457,15 +466,19 @@ func (p *program) benchCompare(c *cli.Context) error {
 	return r.Err()
 }
 
-// writePage puts a report into a page.
+// writePage puts a report into a page; without a report it only looks whether
+// that is possible.
 func writePage(name string, r *bench.Report) error {
 	old, err := os.ReadFile(name)
 	if err != nil {
 		return &exitError{code: exitNoInput, err: err}
 	}
-	page, err := r.Insert(old)
+	page, err := cmp.Or(r, &bench.Report{}).Insert(old)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return &exitError{code: exitUsage, err: fmt.Errorf("%s: %w", name, err)}
+	}
+	if r == nil {
+		return nil
 	}
 	return os.WriteFile(name, page, 0o644)
 }
@@ -528,7 +541,7 @@ func (l *benchLine) show(step string, pr bench.Progress) {
 		text += fmt.Sprintf(", %s/s", formatCount(uint64(pr.Rate)))
 	}
 	fmt.Fprintf(l.w, "\r%-*s", l.width, text)
-	l.width = len(text)
+	l.width = utf8.RuneCountInString(text)
 }
 
 // clear takes the line away.

@@ -20,10 +20,7 @@ func (p *opening) load() error {
 	var hash core.Hash
 	hashKey := &p.manifest.m.HashKey
 	scan := func(table byte, fn func(key, value []byte) error) error {
-		return p.store.Scan(p.ctx, []byte{table}, func(key, val []byte) error {
-			hash.Add(hashKey, table, key[1:], val)
-			return fn(key[1:], val)
-		})
+		return scanTable(p.ctx, p.store, table, hashKey, &hash, fn)
 	}
 	m, err := core.Load(scan, p.mark.Applied, p.mark.LogTime)
 	if err != nil {

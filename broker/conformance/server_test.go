@@ -2,6 +2,8 @@ package conformance
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -316,6 +318,57 @@ func TestDisconnect_ReachesBusyClient(t *testing.T) {
 			t.Fatalf("got %s", describe(d))
 		}
 		c.gone()
+	}
+}
+
+// lines is a log that tests wait for.
+type lines struct{ ch chan string }
+
+func (l lines) Write(p []byte) (int, error) {
+	l.ch <- string(p)
+	return len(p), nil
+}
+
+// Whoever breaks a rule is found in the debug log, with the rule.
+//
+// Proves 5.0 [§4.13.1].
+func TestServer_LogsTheBrokenRule(t *testing.T) {
+	t.Parallel()
+	log := lines{make(chan string, 1000)}
+	in := start(t, func(o *broker.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		o.Limits.MaxPacketSize, o.Limits.ReceiveMaximum = 10_000, 1
+	})
+	one := []byte{0, 1}
+	for rule, b := range map[string][]byte{
+		"MQTT-3.3.1-4":  packet(0x36, append(str("a"), 0, 1, 0)),
+		"MQTT-3.3.1-2":  packet(0x38, append(str("a"), 0)),
+		"MQTT-3.1.0-2":  connectBytes("MQTT", 5, 2, []byte{0}, str("x")),
+		"MQTT-3.3.2-9":  aliased("a", 9999, 0, "x").AppendTo(nil, packets.V5),
+		"MQTT-3.3.2-2":  message("a/#", 0, "x").AppendTo(nil, packets.V5),
+		"MQTT-3.8.3-2":  packet(0x82, []byte{0, 1, 0}),
+		"MQTT-3.8.1-1":  packet(0x80, append(append(one, 0), append(str("a"), 0)...)),
+		"MQTT-3.8.3-4":  packet(0x82, append([]byte{0, 1, 0}, append(str("$share/g/a"), noLocal)...)),
+		"MQTT-1.5.4-2":  message("a\x00", 0, "x").AppendTo(nil, packets.V5),
+		"MQTT-1.5.4-1":  message("a\xff", 0, "x").AppendTo(nil, packets.V5),
+		"MQTT-1.5.5-1":  {0xc0, 0x80, 0},
+		"MQTT-3.2.2-15": {0x30, 0xff, 0xff, 0x7f},
+		"MQTT-3.3.4-7":  append(packet(0x34, append(str("a"), 0, 1, 0)), packet(0x34, append(str("a"), 0, 2, 0))...),
+		"MQTT-2.1.3-1":  {0x41, 2, 0, 1},
+		"MQTT-3.14.1-1": {0xe1, 0},
+	} {
+		id := name(t)
+		c := in.connect(t, packets.V5, id)
+		c.write(b)
+		c.gone()
+		for found := false; !found; {
+			select {
+			case line := <-log.ch:
+				found = strings.Contains(line, rule) && strings.Contains(line, "client="+id)
+			case <-time.After(patience):
+				t.Fatalf("%s is not in the log", rule)
+			}
+		}
 	}
 }
 

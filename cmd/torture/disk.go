@@ -117,8 +117,14 @@ func fullDisk(ctx context.Context, o options, bin, dir string) (found bool, err 
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, d.unmount(), os.Remove(d.path)) }()
-	return special(ctx, o, bin, filepath.Join(dir, "enospc"), func(c *campaign, round int) plan {
+	kept := filepath.Join(dir, "enospc")
+	defer func() {
+		if found || err != nil { // the evidence must not vanish with the disk
+			err = errors.Join(err, os.CopyFS(filepath.Join(kept, "data"), os.DirFS(d.path)))
+		}
+		err = errors.Join(err, d.unmount(), os.Remove(d.path))
+	}()
+	return special(ctx, o, bin, kept, func(c *campaign, round int) plan {
 		c.server.data = filepath.Join(d.path, "data")
 		c.journal.lenient()
 		return c.fullPlan(d, round)

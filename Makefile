@@ -39,7 +39,7 @@ fuzz: # each target for T
 bench: $(TOOLS)/benchstat-20260908 # compared with the figures on record
 	mkdir -p bin && $(GO) test -run '^$$' -bench . -benchmem ./... | tee bin/bench.txt
 	if test -f docs/bench/last.txt; then benchstat docs/bench/last.txt bin/bench.txt; fi
-bench-compare: build # with other brokers, on an idle machine; QUICK=1 takes three minutes and writes nothing
+bench-compare: build # with other brokers, on an idle machine; QUICK=1 or ONLY='fan-*' for a look
 	tools/bench-compare
 torture: # N kills of the real binary under load
 	$(GO) run ./cmd/torture -kills $(N)

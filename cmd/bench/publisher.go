@@ -100,6 +100,9 @@ func (p *publisher) send() bool {
 		return false
 	}
 	if p.group != nil {
+		if p.group.only == p && p.group.free.Load() < p.least {
+			return false // give asks again
+		}
 		if room = p.group.take(room); room == 0 {
 			p.group.park(p)
 			return false

@@ -81,8 +81,14 @@ func TestCompactor_FullBackendIsTriedAgain(t *testing.T) {
 		if lag := d.s.Compactor.Lag(); lag.Err != nil || lag.Changes != 0 || lag.Applied != d.ref.Applied() {
 			t.Fatalf("lag %+v after the backend has room again", lag)
 		}
-		if s := d.s.Compactor.Stats(); s.Failures < 3 || s.Bodies > 13 {
+		s := d.s.Compactor.Stats()
+		if s.Failures < 3 || s.Bodies > 13 {
 			t.Fatalf("stats %+v: bodies that went ahead were written again", s)
+		}
+		d.log(publish("a", 1, false, []byte("one more")))
+		d.flush()
+		if n := d.s.Compactor.Stats().Operations - s.Operations; n != 4 { // body, meta, entry, head
+			t.Fatalf("%d operations for one message", n)
 		}
 		d.close()
 	})

@@ -62,7 +62,7 @@ func small(t testing.TB, m Mode, target string) Options {
 	o.Target = target
 	o.Pairs, o.Publishers = min(o.Pairs, 4), min(o.Publishers, 4)
 	o.Duration, o.Warmup = 150*time.Millisecond, 20*time.Millisecond
-	o.waits = waits{stall: 300 * time.Millisecond, settle: 10 * time.Millisecond, calm: 10 * time.Millisecond}
+	o.waits = waits{stall: 10 * time.Second, settle: 10 * time.Millisecond, calm: 10 * time.Millisecond}
 	return o
 }
 
@@ -112,8 +112,10 @@ func TestChecksFindDefects(t *testing.T) {
 		}, func(t Tally) uint64 { return t.Downgraded }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o := small(t, Pairs, startRelay(t, tt.spoil).Address())
 			o.Pairs, o.QoS, o.Messages, o.Window = 1, 1, 1000, 100
+			o.waits.stall = time.Second // what is lost is waited for
 			r := run(t, o)
 			if r.Checks.Sent == 0 || tt.found(r.Checks) == 0 || !errors.Is(r.Err(), ErrChecks) {
 				t.Errorf("not found: %s", r.Checks)

@@ -60,8 +60,10 @@ type kit struct {
 	v5   bool
 	// dial connects; present is what CONNACK said about the session.
 	dial func(t *testing.T, b *broker, o dialOptions) (c client, present bool)
-	// program is set for command line clients: they do not tell whether the
-	// session is present, and they reconnect by themselves.
+	// silent is set for those that do not tell whether the session is present.
+	silent bool
+	// program is set for command line clients: they are silent too, and they
+	// reconnect by themselves.
 	program bool
 	// parting is set where close says "disconnect with will message" (0x04).
 	parting bool
@@ -70,7 +72,7 @@ type kit struct {
 }
 
 func kits(t *testing.T) []kit {
-	return slices.Concat(paho5Kits(), paho3Kits(), mosquittoKits(), mqttjsKits(t))
+	return slices.Concat(paho5Kits(), paho3Kits(), pahocKits(t), mosquittoKits(), mqttjsKits(t))
 }
 
 // closing makes the test close c at its end.

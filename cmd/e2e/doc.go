@@ -3,14 +3,17 @@
 //
 //	paho5_test.go      paho.golang, MQTT 5
 //	paho3_test.go      paho.mqtt.golang, MQTT 3.1.1
-//	mosquitto_test.go  mosquitto_pub and mosquitto_sub, MQTT 5 and 3.1.1
-//	mqttjs_test.go     MQTT.js in Node, MQTT 5 over WebSocket and 3.1.1 over TCP
+//	pahoc_test.go      Paho C (MQTTClient), MQTT 5 and 3.1.1: testdata/pahoc
+//	mosquitto_test.go  mosquitto_pub and mosquitto_sub, MQTT 5, 3.1.1 and 3.1
+//	mqttjs_test.go     MQTT.js in Node, MQTT 5 and 3.1.1, over WebSocket and TCP
+//	chromium_test.go   MQTT.js in a web page of headless Chromium, over WebSocket
 //	       │
 //	       └─ each is a kit; scenario_test.go plays the same stories with all:
 //	          QoS 0, 1 and 2 · retained get and clear · will · offline queue over
 //	          kill -9 · shared subscription · request and response with user
 //	          properties · 5 MiB payload · session takeover
 //
+//	options_test.go      every option of the mosquitto programs for MQTT 5
 //	firstminute_test.go  starting and stopping: exit codes, messages, signals
 //
 // TestMain builds ./cmd/comqtt once. Each test starts its own broker on free

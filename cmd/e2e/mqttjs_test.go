@@ -15,25 +15,32 @@ import (
 	"time"
 )
 
-// mqttjsKits share one Node, which starts when the first of them dials and ends
-// with the test t.
+// mqttjsKits share one Node and one web browser, which start when the first of
+// them dials and end with the test t.
 func mqttjsKits(t *testing.T) []kit {
 	var kits []kit
-	start := sync.OnceValue(func() *node { return startNode(t) })
+	ws := func(b *broker) string { return "ws://" + b.ws + "/mqtt" }
+	tcp := func(b *broker) string { return "mqtt://" + b.tcp }
+	inNode := sync.OnceValue(func() *node { return startNode(t) })
+	inPage := sync.OnceValue(func() *node { return startChromium(t) })
 	for _, v := range []struct {
 		name    string
 		version int
 		url     func(*broker) string
+		start   func() *node
+		missing func() string
 	}{
-		{"v5-ws", 5, func(b *broker) string { return "ws://" + b.ws + "/mqtt" }},
-		{"v3.1.1-ws", 4, func(b *broker) string { return "ws://" + b.ws + "/mqtt" }},
-		{"v5-tcp", 5, func(b *broker) string { return "mqtt://" + b.tcp }},
-		{"v3.1.1-tcp", 4, func(b *broker) string { return "mqtt://" + b.tcp }},
+		{"v5-ws", 5, ws, inNode, missingNode},
+		{"v3.1.1-ws", 4, ws, inNode, missingNode},
+		{"v5-tcp", 5, tcp, inNode, missingNode},
+		{"v3.1.1-tcp", 4, tcp, inNode, missingNode},
+		{"v5-chromium", 5, ws, inPage, missingChromium},
+		{"v3.1.1-chromium", 4, ws, inPage, missingChromium},
 	} {
 		kits = append(kits, kit{
-			name: "mqttjs-" + v.name, v5: v.version == 5, missing: missingNode,
+			name: "mqttjs-" + v.name, v5: v.version == 5, missing: v.missing,
 			dial: func(t *testing.T, b *broker, o dialOptions) (client, bool) {
-				return dialNode(t, start(), v.url(b), v.version, o)
+				return dialNode(t, v.start(), v.url(b), v.version, o)
 			},
 		})
 	}
@@ -61,16 +68,20 @@ func missingNode() string {
 	if _, err := exec.LookPath("node"); err != nil {
 		return "node is not installed: MQTT.js is skipped"
 	}
+	return missingPackage()
+}
+
+func missingPackage() string {
 	if _, ok := nodePath(); !ok {
 		return "the npm package mqtt is neither on NODE_PATH nor in .tools/node_modules (npm install --prefix .tools mqtt): MQTT.js is skipped"
 	}
 	return ""
 }
 
-// node is the process that runs MQTT.js.
+// node is what runs MQTT.js: a process or a web page.
 type node struct {
 	mu      sync.Mutex
-	stdin   io.WriteCloser
+	stdin   io.WriteCloser // takes commands
 	calls   map[int]chan nodeEvent
 	clients map[int]*mqttjs
 	next    int
@@ -107,7 +118,7 @@ type mqttjs struct {
 func startNode(t *testing.T) *node {
 	t.Helper()
 	dir, _ := nodePath()
-	cmd := exec.Command("node", "testdata/mqttjs.cjs")
+	cmd := exec.Command("node", "testdata/mqttjs/node.cjs")
 	cmd.Env = append(os.Environ(), "NODE_PATH="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = os.Stderr
@@ -122,10 +133,7 @@ func startNode(t *testing.T) *node {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	n := &node{
-		stdin: stdin, calls: map[int]chan nodeEvent{}, clients: map[int]*mqttjs{},
-		hello: make(chan struct{}), done: make(chan struct{}),
-	}
+	n := newNode(stdin)
 	go func() {
 		n.read(stdout)
 		_ = cmd.Wait()
@@ -141,6 +149,13 @@ func startNode(t *testing.T) *node {
 	})
 	wait(t, n.hello, "Node")
 	return n
+}
+
+func newNode(commands io.WriteCloser) *node {
+	return &node{
+		stdin: commands, calls: map[int]chan nodeEvent{}, clients: map[int]*mqttjs{},
+		hello: make(chan struct{}), done: make(chan struct{}),
+	}
 }
 
 func (n *node) read(r io.Reader) {
@@ -204,7 +219,7 @@ func (c *mqttjs) call(command map[string]any) (nodeEvent, error) {
 		}
 		return e, nil
 	case <-c.n.done:
-		return nodeEvent{}, errors.New("node ended")
+		return nodeEvent{}, errors.New("what runs MQTT.js ended")
 	case <-time.After(patience):
 		return nodeEvent{}, errors.New("no answer in time")
 	}

@@ -156,11 +156,10 @@ func (c *conn) leave(err error) {
 	if answered {
 		c.srv.stats.violations.Add(1)
 		c.log(slog.LevelDebug, "protocol violation", "error", err)
-		c.disconnect(code)
-	} else {
-		c.shut()
+		c.farewell(code)
 	}
-	c.finish()
+	c.finish() // before the socket closes: whoever has seen that finds the session disconnected
+	c.shut()
 	c.waitFlushed()
 	c.nc.Close()
 }
@@ -190,18 +189,26 @@ func (c *conn) finish() {
 	c.srv.lane.put(&b, true)
 }
 
-// disconnect ends the connection from the broker's side. An MQTT 5 client is
-// told why; an MQTT 3 client has no DISCONNECT from a server [MQTT-3.14.0-1].
+// disconnect ends the connection from the broker's side, with a reason.
 func (c *conn) disconnect(code packets.Code) {
+	c.farewell(code)
+	c.shut()
+}
+
+// farewell tells an MQTT 5 client why its connection ends; an MQTT 3 client
+// has no DISCONNECT from a server [MQTT-3.14.0-1]. Nothing is sent after it.
+func (c *conn) farewell(code packets.Code) {
 	c.mu.Lock()
-	if !c.closed {
-		if c.version == packets.V5 && c.in.accepted.Load() {
-			d := packets.Disconnect{Code: code}
-			c.out.buf = d.AppendTo(c.out.buf, c.version)
-		}
-		c.closed = true
+	defer c.mu.Unlock()
+	if c.closed {
+		return
 	}
-	c.end()
+	if c.version == packets.V5 && c.in.accepted.Load() {
+		c.room()
+		d := packets.Disconnect{Code: code}
+		c.out.buf = d.AppendTo(c.out.buf, c.version)
+	}
+	c.closed = true
 }
 
 // shut ends the connection without a word.

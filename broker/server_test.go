@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type running struct {
 	*broker.Server
 	addr string
+	path string // of the Unix socket
 	done chan error
 }
 
@@ -38,7 +40,11 @@ func start(t testing.TB, o broker.Options) *running {
 	if err := s.AddListener(l); err != nil {
 		t.Fatal(err)
 	}
-	r := &running{s, l.Address(), make(chan error, 1)}
+	u := listeners.NewUnix("unix", filepath.Join(t.TempDir(), "s"))
+	if err := s.AddListener(u); err != nil {
+		t.Fatal(err)
+	}
+	r := &running{s, l.Address(), u.Address(), make(chan error, 1)}
 	go func() { r.done <- s.Serve(context.Background()) }()
 	return r
 }
@@ -133,8 +139,13 @@ func (c *client) publish(topic, payload string, qos byte, pid uint16) {
 	c.send(&packets.Publish{QoS: qos, PacketID: pid, Topic: []byte(topic), Payload: []byte(payload)})
 }
 
+// close ends the connection in good order and waits until the broker has let
+// go of it: what others do from here on finds the client absent.
 func (c *client) close() {
+	c.t.Helper()
 	c.send(&packets.Disconnect{})
+	for c.receive() != nil {
+	}
 	c.nc.Close()
 }
 

@@ -31,7 +31,7 @@ func TestNearlyFullDisk(t *testing.T) {
 	if err := s.AddListener(l); err != nil {
 		t.Fatal(err)
 	}
-	r := &running{s, l.Address(), make(chan error, 1)}
+	r := &running{Server: s, addr: l.Address(), done: make(chan error, 1)}
 	go func() { r.done <- s.Serve(context.Background()) }()
 
 	absent(t, r)

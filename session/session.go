@@ -18,6 +18,17 @@ type Subscription struct {
 	ID      uint32        // subscription identifier, 0 = none
 }
 
+// Scan is what a SUBSCRIBE still has to get of the retained messages: those
+// that match Filter, come behind the topic After, and were published before
+// the record Before. There is one only when there are very many.
+type Scan struct {
+	Filter string
+	After  string
+	ID     uint32 // subscription identifier, 0 = none
+	QoS    uint8  // granted
+	Before uint64
+}
+
 // Session is the durable state of one client. The apply loop owns it.
 type Session struct {
 	ID       uint64 // record index of the Connect that began it
@@ -36,7 +47,8 @@ type Session struct {
 	HasWill bool
 	WillAt  int64 // log time at which the will falls due, 0 = with the connection's end
 
-	Out Outbound[uint64]
+	Out   Outbound[uint64]
+	Scans []Scan // in the order of their SUBSCRIBEs
 
 	QueuedBytes uint64 // sum of the sizes of the queued messages, without those in flight; not state, follows from Out
 

@@ -167,3 +167,70 @@ func TestChanges_DoNotPileUp(t *testing.T) {
 	r.m.Collect(newBackend(t.Fatalf))
 	r.equal("changed", r.m.Changed(), 0)
 }
+
+// Very many retained messages for a new subscription come bit by bit, each
+// once, whatever is published, lost or restarted meanwhile; the end of the
+// subscription ends them [MQTT-3.3.1-9] [MQTT-3.10.4-2].
+func TestSubscribe_MQTT_3_3_1_9_ManyRetained(t *testing.T) {
+	r := newRig(t)
+	const n = 3 * RetainedAtOnce
+	for i := range n {
+		r.publish(fmt.Sprintf("t/%04d", i), "old", 1, retained)
+	}
+	a, b := r.connect("a"), r.connect("b")
+	a.subscribe("t/#", qos2, 7)
+	b.subscribe("#", qos1)
+	r.equal("at once", a.session().Out.Queued()+len(a.session().Out.Inflight()), RetainedAtOnce+2*ReleasePerRecord)
+	at, due := r.m.NextDeadline()
+	r.equal("a Tick is due", []any{at, due}, []any{r.m.Now(), true})
+
+	r.publish("t/2900", "new", 1, retained) // not looked at yet: it is delivered now, and not again
+	r.publish("t/2901", "", 1, retained)    // removed before its turn
+	r.publish("t/0001", "new", 1, retained) // had its turn
+	a.disconnect(true)
+	r.reload()
+	b.unsubscribe("#")
+	for range 10 {
+		r.apply(record.Tick{})
+	}
+	_, due = r.m.NextDeadline()
+	r.equal("due", due, false)
+	if err := r.m.Check(); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	a.session().Out.All(func(e *session.Entry[uint64]) bool {
+		r.equal("QoS, identifier", []any{e.QoS, e.SubID}, []any{1, 7})
+		got[fmt.Sprint(r.payload[e.Msg], e.Retain)]++
+		return true
+	})
+	r.equal("messages", got, map[string]int{"oldtrue": n - 2, "newfalse": 2, "false": 1})
+	rest := b.session().Out.Queued() + len(b.session().Out.Inflight())
+	if rest < RetainedAtOnce || rest > RetainedAtOnce+8*ReleasePerRecord {
+		t.Errorf("%d messages for a subscription that ended", rest)
+	}
+}
+
+// One SUBSCRIBE has one allowance for all its filters, and they take their
+// turns afterwards.
+func TestSubscribe_ManyFilters(t *testing.T) {
+	r := newRig(t)
+	const n = RetainedAtOnce - 10
+	for i := range n {
+		r.publish(fmt.Sprint("t/", i), "m", 1, retained)
+	}
+	a := r.connect("a")
+	s := record.Subscribe{Session: a.sid, Epoch: a.epoch}
+	for _, f := range []string{"t/#", "t/+", "#", "+/+"} {
+		s.Filters = append(s.Filters, record.Filter{Name: []byte(f), Options: qos1})
+	}
+	r.apply(&s)
+	had := func() int { return a.session().Out.Queued() + len(a.session().Out.Inflight()) }
+	if at := had(); at < n || at > n+ReleasePerRecord+20 {
+		t.Errorf("%d at once", at)
+	}
+	for range 10 {
+		r.apply(record.Tick{})
+	}
+	r.equal("in the end", had(), 4*n)
+}

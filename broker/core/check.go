@@ -79,6 +79,20 @@ func (m *Machine) checkSessions() error {
 			return err
 		}
 	}
+	scanning := 0
+	for _, s := range m.sessions {
+		if len(s.Scans) > 0 {
+			scanning++
+		}
+	}
+	for i, s := range m.scanning {
+		if len(s.Scans) == 0 || m.sessions[s.ID] != s || i > 0 && m.scanning[i-1].ID >= s.ID {
+			return fmt.Errorf("session %d scans and does not, or out of order", s.ID)
+		}
+	}
+	if scanning != len(m.scanning) {
+		return fmt.Errorf("%d sessions have scans, %d are noted", scanning, len(m.scanning))
+	}
 	for i, s := range m.released {
 		switch {
 		case m.sessions[s.ID] == s:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/wind-c/comqtt/v3/retain"
 	"github.com/wind-c/comqtt/v3/session"
 	"github.com/wind-c/comqtt/v3/session/topic"
 	"github.com/wind-c/comqtt/v3/wal/record"
@@ -146,7 +147,7 @@ func (m *Machine) end(s *session.Session, why EndReason, fx *Effects) {
 	}
 	fx.Ended = append(fx.Ended, Ended{Session: s.ID, ClientID: s.ClientID, Ref: s.Ref, Epoch: s.Epoch, Reason: why})
 	for _, f := range s.Filters() {
-		m.unsubscribe(s, f)
+		m.unsubscribe(s, f) // and with the last, the scans
 	}
 	for _, pid := range slices.Clone(s.Received()) {
 		s.Release(pid)
@@ -162,7 +163,7 @@ func (m *Machine) end(s *session.Session, why EndReason, fx *Effects) {
 	m.counts.Queued -= s.Out.Queued()
 	m.counts.Inflight -= len(s.Out.Inflight())
 	if s.Out.Queued()+len(s.Out.Inflight()) > 0 {
-		m.addReleased(s)
+		m.released = insertByID(m.released, s)
 	}
 }
 
@@ -251,9 +252,19 @@ func (m *Machine) Detach(ref uint32, filters []string) {
 // retained messages it gets. existed says that it replaced one.
 func (m *Machine) SubscribeEphemeral(ref uint32, filter string, opts topic.Options, id uint32, fx *Effects) (existed bool) {
 	existed = m.index.Subscribe(filter, topic.Sub{Ref: ref, ID: id, Opts: opts})
-	m.retainedFor(nil, ref, filter, opts, id, existed, fx)
-	if g := m.groups[keyOf(filter)]; g != nil && g.pending.idle > 0 {
-		fx.wait(g.key)
+	if key := keyOf(filter); key.Share != "" {
+		if g := m.groups[key]; g != nil && g.pending.idle > 0 {
+			fx.wait(key)
+		}
+		return existed
+	}
+	if getsRetained(opts, existed) {
+		m.retained.Match(filter, func(_ string, e retain.Entry) bool {
+			if e.Deadline == 0 || m.now < e.Deadline {
+				fx.Retained = append(fx.Retained, Retained{Ref: ref, SubID: id, Message: e.Message, QoS: min(e.QoS, opts.QoS())})
+			}
+			return true
+		})
 	}
 	return existed
 }

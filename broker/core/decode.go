@@ -122,6 +122,21 @@ func (e *entry) will() (w record.Will) {
 	return w
 }
 
+// scans reads at least one scan.
+func (e *entry) scans() (list []session.Scan) {
+	for n := e.num(); n > 0 && e.err == nil; n-- {
+		sc := session.Scan{Filter: e.str(), After: e.str(), QoS: e.qos(e.flags(3)), ID: e.num32(), Before: e.num()}
+		if sc.Filter == "" || keyOf(sc.Filter).Share != "" {
+			e.fail("scan for no filter, or a shared one")
+		}
+		list = append(list, sc)
+	}
+	if len(list) == 0 {
+		e.fail("no scans")
+	}
+	return list
+}
+
 func (e *entry) end() error {
 	if e.err == nil && len(e.b) > 0 {
 		e.fail(fmt.Sprintf("%d bytes too many", len(e.b)))
@@ -154,6 +169,9 @@ func splitGroupKey(key []byte) (GroupKey, uint64, error) {
 func decodeSubscription(value []byte) (sub session.Subscription, err error) {
 	e := openEntry(value)
 	sub.Options, sub.ID = topic.Options(e.u8()), e.num32()
+	if !sub.Options.Valid() {
+		e.fail("impossible subscription options")
+	}
 	return sub, e.end()
 }
 

@@ -115,10 +115,19 @@ func appendString(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
+// Flag bits of a session.
+const (
+	sessionWill  = 1 << 0
+	sessionScans = 1 << 1
+)
+
 func appendSession(dst []byte, s *session.Session) []byte {
 	var flags byte
 	if s.HasWill {
-		flags |= 1
+		flags |= sessionWill
+	}
+	if len(s.Scans) > 0 {
+		flags |= sessionScans
 	}
 	dst = append(dst, entryVersion, flags, s.Version)
 	dst = appendString(dst, s.ClientID)
@@ -133,6 +142,15 @@ func appendSession(dst []byte, s *session.Session) []byte {
 	if s.HasWill {
 		dst = binary.AppendUvarint(dst, uint64(s.WillAt))
 		dst = s.Will.AppendTo(dst)
+	}
+	if len(s.Scans) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(s.Scans)))
+	}
+	for i := range s.Scans {
+		sc := &s.Scans[i]
+		dst = appendString(appendString(dst, sc.Filter), sc.After)
+		dst = binary.AppendUvarint(append(dst, sc.QoS), uint64(sc.ID))
+		dst = binary.AppendUvarint(dst, sc.Before)
 	}
 	return dst
 }

@@ -109,10 +109,10 @@ func (m *Machine) disarm(s *session.Session) {
 }
 
 // NextDeadline returns the log time (unix ms) at which a Tick has something
-// to do, false when nothing waits for time to pass. While messages of ended
-// sessions or groups are still to be let go, that is now.
+// to do, false when nothing waits for time to pass. While there is work that
+// was spread over records, that is now.
 func (m *Machine) NextDeadline() (int64, bool) {
-	if len(m.released)+len(m.dissolving) > 0 {
+	if m.unfinished() {
 		return m.now, true
 	}
 	_, e, ok := m.retained.Earliest()
@@ -126,8 +126,8 @@ func (m *Machine) NextDeadline() (int64, bool) {
 }
 
 // applyTick lets deadlines fall due: sessions and wills first, then retained
-// messages, then what ended sessions left behind: ExpirePerTick entries in
-// all. What is left is due at the next.
+// messages, then work that was spread: ExpirePerTick entries in all. What is
+// left is due at the next.
 func (m *Machine) applyTick(rec []byte, fx *Effects) error {
 	var t record.Tick
 	if err := t.Decode(rec); err != nil {
@@ -145,7 +145,9 @@ func (m *Machine) applyTick(rec []byte, fx *Effects) error {
 		m.unretain([]byte(name))
 		fx.RetainedExpired = append(fx.RetainedExpired, name)
 	}
-	m.release(max(left, 0), fx)
+	if left > 0 {
+		m.spread(left, fx)
+	}
 	return nil
 }
 

@@ -73,6 +73,17 @@ func (m *loader) finish() error {
 		m.counts.Queued += s.Out.Queued()
 		m.counts.Inflight += len(s.Out.Inflight())
 	}
+	for _, s := range m.sorted() {
+		if len(s.Scans) == 0 {
+			continue
+		}
+		m.scanning = append(m.scanning, s)
+		for i := range s.Scans {
+			if _, ok := s.Subscription(s.Scans[i].Filter); !ok {
+				return fmt.Errorf("%w: scan of session %d for %q, which it is not subscribed to", ErrEntry, s.ID, s.Scans[i].Filter)
+			}
+		}
+	}
 	for _, s := range m.released {
 		s.Out.Restored(s.Out.Tail(), 0)
 	}
@@ -145,15 +156,18 @@ func (m *loader) loadSession(key, value []byte) error {
 		return err
 	}
 	e := openEntry(value)
-	flags := e.flags(1)
+	flags := e.flags(sessionWill | sessionScans)
 	s := &session.Session{ID: id, Version: e.u8(), ClientID: e.str(), User: e.str()}
 	s.Epoch, s.Expiry = record.Epoch(e.num()), e.num32()
 	s.ReceiveMaximum, s.MaxPacket = e.num16(), e.num32()
 	s.Disconnected = e.time()
 	m.tails[id], s.Out.LastPID = e.num(), e.num16()
-	if s.HasWill = flags&1 != 0; s.HasWill {
+	if s.HasWill = flags&sessionWill != 0; s.HasWill {
 		s.WillAt = e.time()
 		s.Will = e.will()
+	}
+	if flags&sessionScans != 0 {
+		s.Scans = e.scans()
 	}
 	if m.byClient[s.ClientID] != nil {
 		e.fail(fmt.Sprintf("a second session of client %q", s.ClientID))

@@ -20,11 +20,12 @@ const (
 	GiveBackPerFilter = 1000 // queued messages that an UNSUBSCRIBE gives back to a shared group; the rest is still delivered
 	DropsPerPush      = 64   // messages that make room for one in a full queue that drops the oldest
 	DropsPerFill      = 1000 // expired messages dropped from one queue per record
+	RetainedAtOnce    = 1000 // retained topics that a SUBSCRIBE looks at; the rest follows, ReleasePerRecord a record
 )
 
 // bounds are those constants; tests make them small.
 type bounds struct {
-	expire, release, giveBack, push, fill int
+	expire, release, giveBack, push, fill, retained int
 }
 
 // ErrGap reports a record whose index does not follow the last applied one.
@@ -54,9 +55,10 @@ type Machine struct {
 	waiting  map[string][]uint64     // by client identifier: wills that its return cancels
 	due      []deadline              // heap
 
-	// What ended and has messages still to let go.
-	released   []*session.Session // by id
-	dissolving []*group           // without a durable member, by key
+	// Work that is spread over records, see spread.go.
+	scanning   []*session.Session // with scans, by id
+	released   []*session.Session // ended, with messages still to let go, by id
+	dissolving []*group           // without a durable member, with messages, by key
 
 	bounds  bounds
 	fresh   fresh
@@ -100,7 +102,7 @@ func New() *Machine {
 		nextWill: 1,
 		byEpoch:  make(map[record.Epoch]uint64),
 		waiting:  make(map[string][]uint64),
-		bounds:   bounds{ExpirePerTick, ReleasePerRecord, GiveBackPerFilter, DropsPerPush, DropsPerFill},
+		bounds:   bounds{ExpirePerTick, ReleasePerRecord, GiveBackPerFilter, DropsPerPush, DropsPerFill, RetainedAtOnce},
 	}
 }
 
@@ -179,8 +181,8 @@ func (m *Machine) Apply(index uint64, now int64, rec []byte, fx *Effects) error 
 		return fmt.Errorf("core: apply record %d (%s): %w", index, kind, err)
 	}
 	m.applied = index
-	if len(m.released)+len(m.dissolving) > 0 {
-		m.release(m.bounds.release, fx)
+	if m.unfinished() {
+		m.spread(m.bounds.release, fx)
 	}
 	return nil
 }

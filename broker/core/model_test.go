@@ -144,7 +144,7 @@ func TestReferenceModel(t *testing.T) {
 		w := newWorld(t.Fatalf)
 		n := newNaive()
 		// The naive broker does everything at once.
-		w.m.bounds = bounds{1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20}
+		w.m.bounds = bounds{1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20}
 		starts := false
 		w.each = func(s *step) {
 			if s.rec == nil {

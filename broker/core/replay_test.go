@@ -84,6 +84,7 @@ func everything(m *Machine) string {
 		}
 		fmt.Fprintf(&b, "%d %s %s v%d epoch %d expiry %d max %d %d off %d will %v %v %d received %v:", s.ID, s.ClientID, s.User,
 			s.Version, s.Epoch, s.Expiry, s.ReceiveMaximum, s.MaxPacket, s.Disconnected, s.HasWill, s.Will, s.WillAt, s.Received())
+		fmt.Fprint(&b, " scans ", s.Scans)
 		for _, f := range s.Filters() {
 			sub, _ := s.Subscription(f)
 			fmt.Fprint(&b, " ", f, sub)

@@ -26,6 +26,7 @@ func (m *Machine) applySubscribe(rec []byte, fx *Effects) error {
 		fx.Reply.Stale = true
 		return nil
 	}
+	left := m.bounds.retained
 	for _, f := range sub.Filters {
 		m.touch(s)
 		filter := string(f.Name)
@@ -38,42 +39,26 @@ func (m *Machine) applySubscribe(rec []byte, fx *Effects) error {
 			m.join(filter, existed, fx)
 			continue
 		}
-		m.retainedFor(s, s.Ref, filter, f.Options, sub.ID, existed, fx)
+		if getsRetained(f.Options, existed) {
+			left -= m.beginScan(s, session.Scan{
+				Filter: filter, ID: sub.ID, QoS: f.Options.QoS(), Before: m.applied + 1,
+			}, left, fx)
+		}
 	}
 	m.fill(s, fx)
 	return nil
 }
 
-// retainedFor gives a new subscription its retained messages (MQTT 5 section
-// 3.3.1.3): into the queue of a durable session when QoS is above 0, else as
-// Effects. Shared subscriptions get none.
-func (m *Machine) retainedFor(s *session.Session, ref uint32, filter string, opts topic.Options, id uint32, existed bool, fx *Effects) {
-	switch _, _, shared := topic.SplitShare(filter); {
-	case shared:
-		return
-	case opts.RetainHandling() == topic.RetainSend: // [MQTT-3.3.1-9]
-	case opts.RetainHandling() == topic.RetainSendIfNew && !existed: // [MQTT-3.3.1-10]
-	default: // [MQTT-3.3.1-11]
-		return
-	}
-	m.retained.Match(filter, func(_ string, e retain.Entry) bool {
-		if e.Deadline != 0 && m.now >= e.Deadline {
-			return true
-		}
-		qos := min(e.QoS, opts.QoS())
-		if s == nil || qos == 0 {
-			fx.Retained = append(fx.Retained, Retained{Ref: ref, SubID: id, Message: e.Message, QoS: qos})
-			return true
-		}
-		m.scratch.ids = m.scratch.ids[:0]
-		if id != 0 {
-			m.scratch.ids = append(m.scratch.ids, id)
-		}
-		if m.push(s, e.Message, uint32(e.Bytes), qos, true, m.scratch.ids, "", fx) {
-			m.ref(e.Message)
-		}
+// getsRetained reports whether a subscription that is not shared gets the
+// retained messages now (MQTT 5 section 3.3.1.3).
+func getsRetained(opts topic.Options, existed bool) bool {
+	switch opts.RetainHandling() {
+	case topic.RetainSend: // [MQTT-3.3.1-9]
 		return true
-	})
+	case topic.RetainSendIfNew: // [MQTT-3.3.1-10]
+		return !existed
+	}
+	return false // [MQTT-3.3.1-11]
 }
 
 // applyUnsubscribe removes subscriptions.
@@ -107,6 +92,7 @@ func (m *Machine) unsubscribe(s *session.Session, filter string) {
 	s.Unsubscribe(filter)
 	m.index.Unsubscribe(filter, s.Ref)
 	m.counts.Subscriptions--
+	m.dropScans(s, filter)
 	if _, _, shared := topic.SplitShare(filter); shared {
 		m.leave(filter)
 	}

@@ -76,7 +76,7 @@ func (w *world) populate(t *rapid.T) {
 		r := &record.Subscribe{Session: s.ID, Epoch: s.Epoch, PacketID: 1}
 		for range rapid.IntRange(1, 4).Draw(t, "filters") {
 			f, opts := w.drawFilter(t)
-			r.Filters = append(r.Filters, record.Filter{Name: []byte(f), Options: opts | 2})
+			r.Filters = append(r.Filters, record.Filter{Name: []byte(f), Options: opts&^3 | 2})
 		}
 		w.apply(r)
 	}
@@ -86,8 +86,8 @@ func (w *world) populate(t *rapid.T) {
 func drawBounds(t *rapid.T) bounds {
 	b := New().bounds
 	if rapid.IntRange(0, 3).Draw(t, "bounds") > 0 {
-		n := rapid.SliceOfN(rapid.IntRange(1, 4), 5, 5).Draw(t, "small bounds")
-		b = bounds{n[0], n[1], n[2], n[3], n[4]}
+		n := rapid.SliceOfN(rapid.IntRange(1, 4), 6, 6).Draw(t, "small bounds")
+		b = bounds{n[0], n[1], n[2], n[3], n[4], n[5] - 1}
 	}
 	return b
 }

@@ -10,6 +10,11 @@ var (
 	drawBytes = rapid.SliceOfN(rapid.Byte(), 0, 40)
 	drawEpoch = rapid.Map(rapid.Uint64(), func(v uint64) Epoch { return Epoch(v) })
 	drawQoS   = rapid.Uint8Range(0, 2)
+
+	drawOptions = rapid.Custom(func(t *rapid.T) topic.Options {
+		flags := rapid.SampledFrom([]topic.Options{0, topic.NoLocal, topic.RetainAsPublished}).Draw(t, "flags")
+		return topic.MakeOptions(drawQoS.Draw(t, "granted"), rapid.Uint8Max(2).Draw(t, "handling"), flags)
+	})
 )
 
 func drawLimits(t *rapid.T) Limits {
@@ -120,7 +125,7 @@ func draw(t *rapid.T, k Kind) encoded {
 			ID: rapid.Uint32().Draw(t, "id"),
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "filters") {
-			s.Filters = append(s.Filters, Filter{drawBytes.Draw(t, "filter"), topic.Options(rapid.Uint8().Draw(t, "options"))})
+			s.Filters = append(s.Filters, Filter{drawBytes.Draw(t, "filter"), drawOptions.Draw(t, "options")})
 		}
 		return s
 	case KindUnsubscribe:

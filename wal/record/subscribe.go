@@ -39,6 +39,10 @@ func (s *Subscribe) Decode(rec []byte) error {
 	for n := r.count(2); n > 0; n-- {
 		f := Filter{Options: topic.Options(r.u8())}
 		f.Name = r.bytes()
+		if !f.Options.Valid() {
+			r.fail(ErrValue)
+			break
+		}
 		s.Filters = append(s.Filters, f)
 	}
 	return r.end()

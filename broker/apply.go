@@ -327,7 +327,7 @@ func (s *Server) carryOut() {
 	for _, key := range fx.Waiting {
 		s.dispatch(key)
 	}
-	if fx.Reply.Kind != record.KindPublish && len(fx.Owned)+len(fx.Direct)+len(fx.Orphans) > 0 {
+	if len(fx.Orphans) > 0 || fx.Reply.Kind != record.KindPublish && len(fx.Owned)+len(fx.Direct) > 0 {
 		s.carryGroups()
 	}
 }

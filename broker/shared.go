@@ -115,11 +115,15 @@ func (s *Server) settleOwned(key core.GroupKey, epoch record.Epoch, id uint64) {
 	s.propose(a.AppendTo(nil), true)
 }
 
-// carryGroups delivers what a record other than a Publish gave to members:
-// the bodies have to be looked up.
+// carryGroups delivers what a record gave to members, but for the message that
+// a Publish itself brings: the bodies have to be looked up.
 func (s *Server) carryGroups() {
 	fx := &s.fx
-	for _, o := range fx.Owned {
+	owned := fx.Owned
+	if fx.Reply.Kind == record.KindPublish {
+		owned = nil
+	}
+	for _, o := range owned {
 		s.withBody(o.Message, func(body []byte) {
 			d := s.deliveryOf(o.Message, o.QoS, o.Retain, body)
 			if d.parse() {

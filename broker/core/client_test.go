@@ -49,7 +49,6 @@ type exchange struct {
 	log     []step // since the last checkpoint
 	want    map[string][]delivered
 	subs    map[string]topic.Options
-	left    map[uint64]int // drops by session
 }
 
 func (x *exchange) apply(r encoder) {

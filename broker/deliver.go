@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
-	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/failpoint"
 	"github.com/wind-c/comqtt/v3/broker/packets"
 	"github.com/wind-c/comqtt/v3/recovery"
@@ -157,9 +157,11 @@ type loader struct {
 	closed bool
 }
 
-// loadJob asks for bodies; then runs on the apply loop afterwards.
+// loadJob asks for bodies; then runs on the apply loop afterwards. got, if not
+// nil, is called for each body on the loader's goroutine.
 type loadJob struct {
 	ids  []uint64
+	got  func(body []byte)
 	then func()
 }
 
@@ -200,7 +202,7 @@ func (l *loader) close() {
 // load orders bodies for a connection, once at a time, and goes on with it.
 func (s *Server) load(c *conn, ids []uint64) {
 	c.asked = true
-	s.loader.put(loadJob{ids, func() {
+	s.loader.put(loadJob{ids: ids, then: func() {
 		c.asked = false
 		s.pump(c)
 		s.pumpBacklog(c)
@@ -215,7 +217,12 @@ func (s *Server) loadLoop() {
 		if !ok {
 			return
 		}
-		err := s.bodies.Load(s.ctx, j.ids, func(int, []byte) error { return nil })
+		err := s.bodies.Load(s.ctx, j.ids, func(_ int, body []byte) error {
+			if j.got != nil {
+				j.got(body)
+			}
+			return nil
+		})
 		if err != nil && s.ctx.Err() == nil && !errors.Is(err, recovery.ErrNoBody) {
 			s.fail(fmt.Errorf("broker: load message bodies: %w", err))
 			return
@@ -246,17 +253,20 @@ func (s *Server) checkAlive(ids []uint64) {
 }
 
 // withBody calls fn on the apply loop with the body of a message, at once when
-// it is in memory.
+// it is in memory. A message that nothing refers to any more is left out.
 func (s *Server) withBody(id uint64, fn func(body []byte)) {
 	if body, ok := s.bodies.Cached(id); ok {
 		fn(body)
 		return
 	}
-	s.loader.put(loadJob{[]uint64{id}, func() {
-		if body, ok := s.bodies.Cached(id); ok {
-			fn(body)
-		} else {
-			s.dropped(nil, core.DropNoMember)
-		}
-	}})
+	var body []byte
+	s.loader.put(loadJob{
+		ids: []uint64{id},
+		got: func(b []byte) { body = slices.Clone(b) },
+		then: func() {
+			if body != nil {
+				fn(body)
+			}
+		},
+	})
 }

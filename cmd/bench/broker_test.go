@@ -101,7 +101,7 @@ func TestModes(t *testing.T) {
 func TestConnectAndIdle(t *testing.T) {
 	address := startBroker(t)
 	o := small(t, Connect, address)
-	o.Connections = 5
+	o.Connections, o.Duration = 5, time.Second
 	r := run(t, o)
 	if m, _ := r.Get("rate"); m.Value < 1 {
 		t.Errorf("connect: %v", r.Metrics)

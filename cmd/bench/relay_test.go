@@ -61,7 +61,7 @@ func small(t testing.TB, m Mode, target string) Options {
 	}
 	o.Target = target
 	o.Pairs, o.Publishers = min(o.Pairs, 4), min(o.Publishers, 4)
-	o.Duration, o.Warmup = 150*time.Millisecond, 20*time.Millisecond
+	o.Duration, o.Warmup = 250*time.Millisecond, time.Millisecond
 	o.waits = waits{stall: 10 * time.Second, settle: 10 * time.Millisecond, calm: 10 * time.Millisecond}
 	return o
 }

@@ -250,7 +250,7 @@ func (p *opening) refuseStore(path string, err error) error {
 	}
 	return &DamageError{
 		File: path, What: "damaged", Err: err, Lost: "what the log no longer holds: everything before its first record",
-		Do: "run: comqtt recover verify; if the log still begins at record 1, moving this file away makes the next start rebuild it",
+		Do: "if the log still begins at record 1, moving this file away makes the next start rebuild it",
 	}
 }
 
@@ -332,7 +332,7 @@ func (p *opening) refuseLog(o *wal.Options, err error) error {
 	d := &DamageError{
 		File: filepath.Join(o.Dir, c.Segment), What: "acknowledged records are damaged or missing", Err: err,
 		Lost: fmt.Sprintf("records up to %d, all or in part", c.Durable),
-		Do:   "put missing files back if there is a copy, else run: comqtt recover verify",
+		Do:   "put missing files back if there is a copy; keep the directory as it is",
 	}
 	if state > 0 && c.Index > state {
 		d.Lost = fmt.Sprintf("what came after record %d, where the backend's state ends", state)
@@ -348,7 +348,7 @@ func (p *opening) join() error {
 		return &DamageError{
 			File: p.path(walName),
 			What: fmt.Sprintf("holds records %d to %d, the backend is at %d", p.log.First(), p.log.Last(), a),
-			Lost: "what is in between", Do: "run: comqtt recover verify",
+			Lost: "what is in between", Do: "keep the directory as it is and look for a backup",
 		}
 	}
 	p.fresh = p.log.Last() == 0

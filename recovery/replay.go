@@ -127,7 +127,7 @@ func (p *opening) refuseRecord(err error) error {
 	}
 	return &DamageError{
 		File: p.path(walName), What: fmt.Sprintf("the records after %d cannot be replayed", p.machine.Applied()), Err: err,
-		Lost: "those records", Do: "run: comqtt recover verify",
+		Lost: "those records", Do: "keep the directory as it is and look for a backup",
 	}
 }
 
@@ -168,7 +168,7 @@ func (c *checker) compare(h record.StateHash, got [16]byte) error {
 			File: c.p.path(walName),
 			What: fmt.Sprintf("the state after record %d has hash %x, the log says %x", h.Index, got, h.Hash),
 			Lost: "unknown: backend and log are not of one history, or one of them was altered",
-			Do:   "run: comqtt recover verify",
+			Do:   "keep the directory as it is and look for a backup",
 		}
 	}
 	c.p.report.Hashes++

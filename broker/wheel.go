@@ -85,25 +85,27 @@ func (w *wheel) run() {
 		case <-tick.C:
 		}
 		now := w.srv.clock() / 1000
+		late := max(now-w.srv.coarse.Load()-1, 0) // packets meanwhile were noted with a time as old
 		w.srv.coarse.Store(now)
 		for last < now {
 			last++
-			w.look(last, now)
+			w.look(last, now, late)
 		}
 	}
 }
 
-// look handles one slot.
-func (w *wheel) look(slot, now int64) {
-	var late []*conn
+// look handles one slot. A wheel that comes late, on a machine that is too busy,
+// gives connections that time.
+func (w *wheel) look(slot, now, late int64) {
+	var silent []*conn
 	w.mu.Lock()
 	conns := w.ring[slot%wheelSlots]
 	w.ring[slot%wheelSlots] = nil
 	for c := range conns {
-		due := c.lastRead.Load() + c.patience()
+		due := c.lastRead.Load() + c.patience() + late
 		if c.keepAlive != 0 && now >= due || c.stuck(now) {
 			delete(w.at, c)
-			late = append(late, c)
+			silent = append(silent, c)
 			continue
 		}
 		if c.keepAlive == 0 {
@@ -112,7 +114,7 @@ func (w *wheel) look(slot, now int64) {
 		w.put(c, max(due, now+1))
 	}
 	w.mu.Unlock()
-	for _, c := range late {
+	for _, c := range silent {
 		w.srv.stats.timeouts.Add(1)
 		c.expire()
 	}

@@ -317,13 +317,13 @@ func TestExpiry_MQTT_3_3_2_5_Retained(t *testing.T) {
 	topic := name(t)
 	p, s := shared(t).connect(t, packets.V5, name(t)), shared(t).connect(t, packets.V5, name(t))
 	m := retained(topic, 1, "short")
-	m.Props.HasExpiry, m.Props.Expiry = true, 1
+	m.Props.HasExpiry, m.Props.Expiry = true, 2
 	p.publish(m)
 	s.mustSubscribe(topic, 1)
-	if m := s.expect(topic, "short"); !m.Props.HasExpiry || m.Props.Expiry != 1 {
+	if m := s.expect(topic, "short"); !m.Props.HasExpiry || m.Props.Expiry < 1 || m.Props.Expiry > 2 {
 		t.Errorf("expiry %v %d", m.Props.HasExpiry, m.Props.Expiry)
 	}
-	<-time.After(1100 * time.Millisecond)
+	<-time.After(2100 * time.Millisecond)
 	s.mustSubscribe(topic, 1)
 	s.quiet()
 }
@@ -341,8 +341,8 @@ func TestExpiry_MQTT_3_3_2_6_WhileAway(t *testing.T) {
 	t.Parallel()
 	p, s, topic := pair(t, packets.V5, 2, resume(300))
 	p.publish(expiring(message(topic, 1, "at once"), 77))
-	if m := s.expect(topic, "at once"); m.Props.Expiry != 77 {
-		t.Errorf("expiry %d, want 77", m.Props.Expiry)
+	if m := s.expect(topic, "at once"); m.Props.Expiry < 70 || m.Props.Expiry > 77 {
+		t.Errorf("expiry %d, want 77 and hardly less", m.Props.Expiry)
 	}
 	s.bye(0)
 	p.publish(expiring(message(topic, 1, "gone 1"), 1))
@@ -351,8 +351,8 @@ func TestExpiry_MQTT_3_3_2_6_WhileAway(t *testing.T) {
 	p.publish(message(topic, 1, "for ever"))
 	<-time.After(2100 * time.Millisecond)
 	s = shared(t).connect(t, packets.V5, topic+"-sub", resume(300))
-	if m := s.expect(topic, "later"); m.Props.Expiry != 98 && m.Props.Expiry != 97 {
-		t.Errorf("expiry %d, want 98", m.Props.Expiry)
+	if m := s.expect(topic, "later"); m.Props.Expiry < 90 || m.Props.Expiry > 98 {
+		t.Errorf("expiry %d, want 98 and hardly less", m.Props.Expiry)
 	}
 	if m := s.expect(topic, "for ever"); m.Props.HasExpiry {
 		t.Error("an expiry was made up")
@@ -373,8 +373,8 @@ func TestExpiry_MQTT_3_3_2_5_BehindReceiveMaximum(t *testing.T) {
 		p.publish(expiring(message(topic, 2, "later"), 100))
 		<-time.After(1100 * time.Millisecond)
 		s.complete(first)
-		if m := s.expect(topic, "later"); m.Props.Expiry != 99 && m.Props.Expiry != 98 {
-			t.Errorf("expiry %d, want 99", m.Props.Expiry)
+		if m := s.expect(topic, "later"); m.Props.Expiry < 90 || m.Props.Expiry > 99 {
+			t.Errorf("expiry %d, want 99 and hardly less", m.Props.Expiry)
 		}
 		s.quiet()
 	})
@@ -386,13 +386,13 @@ func TestExpiry_MQTT_3_3_2_5_BehindReceiveMaximum(t *testing.T) {
 func TestExpiry_MQTT_4_3_3_7_NotOnceSent(t *testing.T) {
 	t.Parallel()
 	p, s, topic := pair(t, packets.V5, 2, resume(300))
-	p.publish(expiring(message(topic, 2, "sent"), 1))
+	p.publish(expiring(message(topic, 2, "sent"), 2))
 	s.see(topic, "sent")
-	m := expiring(message(topic, 2, "half received"), 1)
+	m := expiring(message(topic, 2, "half received"), 2)
 	m.PacketID = 500
 	p.send(m)
 	p.ack(packets.TypePubrec, 500)
-	<-time.After(1100 * time.Millisecond)
+	<-time.After(2100 * time.Millisecond)
 	s.send(&packets.Ack{Type: packets.TypePubrec, PacketID: 1})
 	s.ack(packets.TypePubrel, 1)
 	s.send(&packets.Ack{Type: packets.TypePubcomp, PacketID: 1})

@@ -114,7 +114,7 @@ func (s *Server) sendWaiting(c *conn, w *waiting) {
 	}
 	d := delivery{
 		srv: s, qos: w.qos, retain: w.retain, hasExpiry: w.memo.hasLife, expiry: left,
-		body: w.memo.body, kept: w.memo, touched: &s.touched,
+		body: w.memo.body, kept: w.memo, touched: &s.touched, paced: true,
 	}
 	if d.parse() {
 		d.send(c, w.qos, w.retain, w.ids, w.own)
@@ -134,7 +134,7 @@ func (s *Server) sendRetained(c *conn, r *core.Retained) bool {
 	if !ok {
 		return false
 	}
-	d := delivery{srv: s, qos: r.QoS, retain: true, hasExpiry: life.hasLife, expiry: left, body: body, touched: &s.touched}
+	d := delivery{srv: s, qos: r.QoS, retain: true, hasExpiry: life.hasLife, expiry: left, body: body, touched: &s.touched, paced: true}
 	if !d.parse() {
 		s.fail(fmt.Errorf("broker: retained message %d: %w", r.Message, packets.ErrMessage))
 		return true

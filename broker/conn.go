@@ -99,14 +99,8 @@ func (s *Server) newConn(nc net.Conn, listener string) *conn {
 	c := &conn{srv: s, nc: nc, listener: listener}
 	c.idle.L = &c.mu
 	c.epoch = record.NewEpoch(s.boot, s.connections.Add(1))
-	switch nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		if sc, ok := nc.(syscall.Conn); ok {
-			if raw, err := sc.SyscallConn(); err == nil {
-				c.raw = raw
-				c.in.tryRead = c.tryRead
-			}
-		}
+	if c.raw = waitable(nc); c.raw != nil {
+		c.in.tryRead = c.tryRead
 	}
 	c.in.raw = c.raw
 	return c

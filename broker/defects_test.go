@@ -4,12 +4,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/wind-c/comqtt/v3/broker"
 	"github.com/wind-c/comqtt/v3/broker/packets"
+	"github.com/wind-c/comqtt/v3/wal"
 )
 
 // defects are what comqtt v2, the broker before this one, got wrong on a
@@ -255,6 +257,32 @@ func TestWillWithoutPayload(t *testing.T) {
 	if p, ok := sub.receive().(*packets.Publish); !ok || len(p.Payload) != 0 {
 		t.Errorf("got %+v", p)
 	}
+	sub.close()
+	r.stop(t)
+}
+
+// All retained messages arrive, also at QoS 0 and when they are many times
+// what the outbox holds: they wait for room instead of being dropped.
+func TestManyRetainedAtQoS0(t *testing.T) {
+	r := start(t, broker.Options{DataDir: t.TempDir(), Sync: wal.SyncNever, Limits: broker.Limits{OutboxBytes: 4 << 10}})
+	pub := dial(t, r, packets.V311, "pub", true, 0)
+	const n = 2000
+	for i := range n {
+		topic := "r/" + strconv.Itoa(i)
+		pub.send(&packets.Publish{Retain: true, Topic: []byte(topic), Payload: []byte(strings.Repeat("x", 100))})
+	}
+	ping(t, pub)
+	sub := dial(t, r, packets.V311, "sub", true, 0)
+	sub.subscribe("r/#", 0)
+	for i := range n {
+		if p, ok := sub.receive().(*packets.Publish); !ok || !p.Retain {
+			t.Fatalf("message %d of %d: %+v", i, n, p)
+		}
+	}
+	if d := r.Info().Dropped; len(d) != 0 {
+		t.Errorf("dropped %v", d)
+	}
+	pub.close()
 	sub.close()
 	r.stop(t)
 }

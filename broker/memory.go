@@ -29,6 +29,7 @@ type delivery struct {
 	kept      *memo // copy of body for those who queue it
 	touched   *touch
 	cache     []encoding
+	paced     bool // sent from a backlog, which waits for room: not dropped for want of it
 }
 
 // encoding is the message as one kind of subscriber gets it at QoS 0.
@@ -127,7 +128,7 @@ func (c *conn) windowSize() int { return int(min(c.receiveMax, c.srv.opts.Limits
 // qos0 delivers without an identifier; beyond the outbox cap the message is
 // dropped and counted. The caller holds c.mu.
 func (d *delivery) qos0(c *conn, retain bool, ids []uint32) {
-	if size := c.out.size(); size > 0 && size+len(d.body) > d.srv.opts.Limits.OutboxBytes {
+	if size := c.out.size(); !d.paced && size > 0 && size+len(d.body) > d.srv.opts.Limits.OutboxBytes {
 		d.srv.dropped(c, core.DropOutboxFull)
 		return
 	}
@@ -256,6 +257,9 @@ func (m *memo) left(now int64) (seconds uint32, expired bool) {
 func (c *conn) acknowledgeMemory(a *packets.Ack) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed { // nothing is sent any more, and the session is at its end
+		return
+	}
 	o := &c.out
 	e := o.window.Find(a.PacketID)
 	switch {

@@ -241,29 +241,6 @@ func (c *conn) read() (int, error) {
 	return in.readN, in.readErr
 }
 
-// tryRead is called when the socket may be readable; false = wait on.
-func (c *conn) tryRead(fd uintptr) bool {
-	in := &c.in
-	taken := in.work == nil
-	if taken {
-		in.begin(c.srv)
-	}
-	for {
-		n, err := syscall.Read(int(fd), in.buf[len(in.buf):cap(in.buf)])
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			if taken {
-				in.release(c.srv)
-			}
-			return false
-		}
-		in.readN, in.readErr = max(n, 0), err
-		return true
-	}
-}
-
 // readSmall waits for the first bytes of a burst with a small buffer.
 func (c *conn) readSmall() (int, error) {
 	var small [smallRead]byte

@@ -15,19 +15,20 @@ import (
 	"time"
 )
 
-func mosquittoKits() []kit {
-	missing := func() string {
-		for _, name := range []string{"mosquitto_pub", "mosquitto_sub", "stdbuf"} {
-			if _, err := exec.LookPath(name); err != nil {
-				return name + " is not installed (apt-get install mosquitto-clients): skipped"
-			}
+func missingMosquitto() string {
+	for _, name := range []string{"mosquitto_pub", "mosquitto_sub", "stdbuf"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return name + " is not installed (apt-get install mosquitto-clients): skipped"
 		}
-		return ""
 	}
+	return ""
+}
+
+func mosquittoKits() []kit {
 	var kits []kit
 	for _, v := range []struct{ name, flag string }{{"v5", "mqttv5"}, {"v3.1.1", "mqttv311"}, {"v3.1", "mqttv31"}} {
 		kits = append(kits, kit{
-			name: "mosquitto-" + v.name + "-tcp", v5: v.flag == "mqttv5", program: true, parting: v.flag == "mqttv5", missing: missing,
+			name: "mosquitto-" + v.name + "-tcp", v5: v.flag == "mqttv5", program: true, parting: v.flag == "mqttv5", missing: missingMosquitto,
 			dial: func(t *testing.T, b *broker, o dialOptions) (client, bool) {
 				return &mosquitto{b: b, o: o, version: v.flag, in: make(chan message, queueSize), ended: make(chan struct{})}, false
 			},

@@ -20,7 +20,8 @@ type Subscription struct {
 
 // Scan is what a SUBSCRIBE still has to get of the retained messages: those
 // that match Filter, come behind the topic After, and were published before
-// the record Before. There is one only when there are very many.
+// the record Before. There is one only when there are very many; what is left
+// of them may come after a message that was published to its topic since.
 type Scan struct {
 	Filter string
 	After  string

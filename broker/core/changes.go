@@ -30,8 +30,7 @@ const messagesKeep = 1 << 10
 func (c *changes) add(m *Machine, id uint64) {
 	if len(c.messages) >= messagesKeep && len(c.messages) > 2*c.fresh {
 		c.messages = slices.DeleteFunc(c.messages, func(id uint64) bool {
-			_, there := m.messages[id]
-			return !there
+			return m.messages.get(id) == nil
 		})
 	}
 	c.messages = append(c.messages, id)
@@ -115,12 +114,11 @@ func (m *Machine) Collect(sink Sink) {
 	}
 	var key [8]byte
 	for _, id := range c.messages {
-		msg, alive := m.messages[id]
-		if !alive || msg.stored() {
+		msg := m.messages.get(id)
+		if msg == nil || msg.stored() {
 			continue
 		}
 		msg.flags |= messageStored
-		m.messages[id] = msg
 		m.scratch.value = msg.appendValue(m.scratch.value[:0])
 		sink.Put(TableMessage, idKey(&key, id), m.scratch.value, true)
 		sink.Body(id)

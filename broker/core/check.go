@@ -117,7 +117,7 @@ func (m *Machine) checkSession(s *session.Session) error {
 	var queued uint64
 	var err error
 	s.Out.All(func(e *session.Entry[uint64]) bool {
-		msg, ok := m.messages[e.Msg]
+		msg, ok := m.message(e.Msg)
 		if !ok || msg.refs == 0 {
 			err = fmt.Errorf("session %d waits for message %d, which is gone", s.ID, e.Msg)
 		}
@@ -171,7 +171,7 @@ func (m *Machine) checkReferences() error {
 	if m.fresh.id != 0 {
 		return fmt.Errorf("message %d is still fresh", m.fresh.id)
 	}
-	refs := make(map[uint64]uint32, len(m.messages))
+	refs := make(map[uint64]uint32, m.messages.len())
 	count := func(s *session.Session) {
 		s.Out.All(func(e *session.Entry[uint64]) bool {
 			refs[e.Msg]++
@@ -193,7 +193,7 @@ func (m *Machine) checkReferences() error {
 	var err error
 	m.retained.All(func(name string, e retain.Entry) bool {
 		refs[e.Message]++
-		if msg := m.messages[e.Message]; int(msg.size) != e.Bytes || msg.deadline != e.Deadline {
+		if msg, _ := m.message(e.Message); int(msg.size) != e.Bytes || msg.deadline != e.Deadline {
 			err = fmt.Errorf("retained message of %q: %+v, message %d is %+v", name, e, e.Message, msg)
 		}
 		return err == nil
@@ -201,11 +201,19 @@ func (m *Machine) checkReferences() error {
 	if err != nil {
 		return err
 	}
-	for id, msg := range m.messages {
+	n := 0
+	m.messages.each(func(id uint64, msg *message) {
+		n++
 		if refs[id] != msg.refs || msg.refs == 0 {
-			return fmt.Errorf("message %d has %d references, counted %d", id, refs[id], msg.refs)
+			err = fmt.Errorf("message %d has %d references, counted %d", id, refs[id], msg.refs)
 		}
 		delete(refs, id)
+	})
+	if err != nil {
+		return err
+	}
+	if n != m.messages.len() {
+		return fmt.Errorf("%d messages, counted %d", n, m.messages.len())
 	}
 	for id, n := range refs {
 		return fmt.Errorf("%d references to message %d, which is gone", n, id)
@@ -255,7 +263,8 @@ func (m *Machine) checkPending(g *group) error {
 			err = fmt.Errorf("%+v after message %d", *p, last)
 		}
 		last = p.message
-		bytes += uint64(m.messages[p.message].size)
+		msg, _ := m.message(p.message)
+		bytes += uint64(msg.size)
 		return err == nil
 	})
 	if err != nil {
@@ -331,7 +340,7 @@ func (m *Machine) checkDue() error {
 
 func (m *Machine) checkCounts() error {
 	want := Counts{
-		Sessions: len(m.sessions), Retained: m.retained.Len(), Messages: len(m.messages), Wills: len(m.wills), Ending: len(m.released),
+		Sessions: len(m.sessions), Retained: m.retained.Len(), Messages: m.messages.len(), Wills: len(m.wills), Ending: len(m.released),
 	}
 	for _, s := range m.sessions {
 		if s.Connected() {

@@ -139,6 +139,8 @@ type Owned struct {
 	Message uint64
 	QoS     uint8 // of the message; the member's grant may lower it
 	Retain  bool
+	// Deadline is the log time of the message's expiry, 0 = never.
+	Deadline int64
 }
 
 // Retained is one retained message for a new subscription.

@@ -43,11 +43,10 @@ func (m *Machine) Export(fn func(table byte, key, value []byte)) {
 		m.exportSession(s, fn)
 	}
 	var key [8]byte
-	for _, id := range slices.Sorted(maps.Keys(m.messages)) {
-		msg := m.messages[id]
+	m.messages.each(func(id uint64, msg *message) {
 		v = msg.appendValue(v[:0])
 		fn(TableMessage, idKey(&key, id), v)
-	}
+	})
 	m.retained.All(func(name string, e retain.Entry) bool {
 		v = appendRetained(v[:0], e)
 		fn(TableRetained, []byte(name), v)

@@ -146,7 +146,7 @@ func (m *Machine) applyTick(rec []byte, fx *Effects) error {
 		fx.RetainedExpired = append(fx.RetainedExpired, name)
 	}
 	if left > 0 {
-		m.spread(left, fx)
+		m.spread(left, record.KindTick, fx)
 	}
 	return nil
 }

@@ -209,7 +209,7 @@ func (m *Machine) deliverGroup(id uint64, p *record.Publish, tg *topic.Group, fx
 		fx.wait(g.key)
 		return
 	}
-	fx.Owned = append(fx.Owned, Owned{Group: g.key, Epoch: entry.epoch, Message: id, QoS: p.QoS, Retain: p.Retain})
+	fx.Owned = append(fx.Owned, Owned{Group: g.key, Epoch: entry.epoch, Message: id, QoS: p.QoS, Retain: p.Retain, Deadline: m.fresh.msg.deadline})
 }
 
 // deliveryQoS is the QoS that an ephemeral member gets a message with, as far
@@ -276,7 +276,7 @@ func (m *Machine) applyDispatch(rec []byte, fx *Effects) error {
 	if p.epoch != 0 { // somebody has it
 		return nil
 	}
-	msg := m.messages[d.Message]
+	msg, _ := m.message(d.Message)
 	switch {
 	case msg.expired(m.now): // [MQTT-3.3.2-5]
 		m.drop(g, at)
@@ -295,7 +295,7 @@ func (m *Machine) applyDispatch(rec []byte, fx *Effects) error {
 	default:
 		fx.Reply.Known = true
 		m.own(g, at, d.Epoch, deliveryQoS(msg.qos(), d.QoS))
-		fx.Owned = append(fx.Owned, Owned{Group: g.key, Epoch: d.Epoch, Message: d.Message, QoS: msg.qos(), Retain: msg.retain()})
+		fx.Owned = append(fx.Owned, Owned{Group: g.key, Epoch: d.Epoch, Message: d.Message, QoS: msg.qos(), Retain: msg.retain(), Deadline: msg.deadline})
 	}
 	return nil
 }
@@ -378,8 +378,8 @@ func (m *Machine) OwnedBy(key GroupKey, epoch record.Epoch) []Owned {
 	var list []Owned
 	g.pending.each(func(_ pendingAt, p *pending) bool {
 		if p.epoch == epoch {
-			msg := m.messages[p.message]
-			list = append(list, Owned{Group: key, Epoch: epoch, Message: p.message, QoS: msg.qos(), Retain: msg.retain()})
+			msg, _ := m.message(p.message)
+			list = append(list, Owned{Group: key, Epoch: epoch, Message: p.message, QoS: msg.qos(), Retain: msg.retain(), Deadline: msg.deadline})
 		}
 		return true
 	})

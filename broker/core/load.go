@@ -87,12 +87,16 @@ func (m *loader) finish() error {
 	for _, s := range m.released {
 		s.Out.Restored(s.Out.Tail(), 0)
 	}
-	for id, msg := range m.messages {
-		if msg.refs == 0 {
-			return fmt.Errorf("%w: nothing refers to message %d", ErrEntry, id)
+	var err error
+	m.messages.each(func(id uint64, msg *message) {
+		if msg.refs == 0 && err == nil {
+			err = fmt.Errorf("%w: nothing refers to message %d", ErrEntry, id)
 		}
+	})
+	if err != nil {
+		return err
 	}
-	if m.level == 0 && len(m.sessions)+len(m.messages)+len(m.wills) > 0 {
+	if m.level == 0 && len(m.sessions)+m.messages.len()+len(m.wills) > 0 {
 		return fmt.Errorf("%w: state without a configuration", ErrEntry)
 	}
 	return nil
@@ -132,22 +136,24 @@ func (m *loader) loadMessage(key, value []byte) error {
 		msg.crc = binary.LittleEndian.Uint32(crc)
 	}
 	msg.deadline = e.time()
-	if id == 0 || id > m.applied {
-		e.fail(fmt.Sprintf("message %d of no record", id))
+	if id == 0 || id > m.applied || m.messages.get(id) != nil {
+		e.fail(fmt.Sprintf("message %d of no record, or twice", id))
 	}
-	m.messages[id] = msg
-	return e.end()
+	if err := e.end(); err != nil {
+		return err
+	}
+	m.messages.put(id, msg)
+	return nil
 }
 
 // take adds a reference to a loaded message.
 func (m *loader) take(id uint64) (message, error) {
-	msg, ok := m.messages[id]
-	if !ok {
-		return msg, fmt.Errorf("%w: message %d is missing", ErrEntry, id)
+	msg := m.messages.get(id)
+	if msg == nil {
+		return message{}, fmt.Errorf("%w: message %d is missing", ErrEntry, id)
 	}
 	msg.refs++
-	m.messages[id] = msg
-	return msg, nil
+	return *msg, nil
 }
 
 func (m *loader) loadSession(key, value []byte) error {

@@ -20,7 +20,7 @@ const (
 	GiveBackPerFilter = 1000 // queued messages that an UNSUBSCRIBE gives back to a shared group; the rest is still delivered
 	DropsPerPush      = 64   // messages that make room for one in a full queue that drops the oldest
 	DropsPerFill      = 1000 // expired messages dropped from one queue per record
-	RetainedAtOnce    = 1000 // retained topics that a SUBSCRIBE looks at; the rest follows, ReleasePerRecord a record
+	RetainedAtOnce    = 1000 // retained topics that a SUBSCRIBE looks at; the rest follows
 )
 
 // bounds are those constants; tests make them small.
@@ -47,7 +47,7 @@ type Machine struct {
 	sessions map[uint64]*session.Session
 	byClient map[string]*session.Session
 	retained *retain.Store
-	messages map[uint64]message
+	messages messageTable
 	groups   map[GroupKey]*group // those with a durable member
 	wills    map[uint64]*will
 	nextWill uint64
@@ -96,7 +96,7 @@ func New() *Machine {
 		sessions: make(map[uint64]*session.Session),
 		byClient: make(map[string]*session.Session),
 		retained: retain.New(),
-		messages: make(map[uint64]message),
+		messages: newMessageTable(),
 		groups:   make(map[GroupKey]*group),
 		wills:    make(map[uint64]*will),
 		nextWill: 1,
@@ -148,13 +148,14 @@ type Counts struct {
 // Counts returns the sizes of the state, without walking it.
 func (m *Machine) Counts() Counts {
 	c := m.counts
-	c.Sessions, c.Retained, c.Messages = len(m.sessions), m.retained.Len(), len(m.messages)
+	c.Sessions, c.Retained, c.Messages = len(m.sessions), m.retained.Len(), m.messages.len()
 	c.Wills, c.Ending = len(m.wills), len(m.released)
 	return c
 }
 
 // ChangesIndex reports whether applying a record of this kind may change the
-// subscription index or the slots.
+// subscription index, the slots, or which groups are durable. Only such a
+// record has Effects.Retained.
 func ChangesIndex(k record.Kind) bool {
 	switch k {
 	case record.KindPublish, record.KindPubRel, record.KindAck, record.KindRec, record.KindDispatch, record.KindStateHash:
@@ -182,7 +183,7 @@ func (m *Machine) Apply(index uint64, now int64, rec []byte, fx *Effects) error 
 	}
 	m.applied = index
 	if m.unfinished() {
-		m.spread(m.bounds.release, fx)
+		m.spread(m.bounds.release, kind, fx)
 	}
 	return nil
 }

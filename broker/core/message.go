@@ -40,7 +40,7 @@ func (m *Machine) hold() {
 	if m.fresh.msg.refs == 0 {
 		return
 	}
-	m.messages[id] = m.fresh.msg
+	m.messages.put(id, m.fresh.msg)
 	m.changed.add(m, id)
 }
 
@@ -49,8 +49,10 @@ func (m *Machine) message(id uint64) (message, bool) {
 	if id == m.fresh.id && id != 0 {
 		return m.fresh.msg, true
 	}
-	msg, ok := m.messages[id]
-	return msg, ok
+	if msg := m.messages.get(id); msg != nil {
+		return *msg, true
+	}
+	return message{}, false
 }
 
 // ref adds a reference to a message.
@@ -59,12 +61,11 @@ func (m *Machine) ref(id uint64) {
 		m.fresh.msg.refs++
 		return
 	}
-	msg, ok := m.messages[id]
-	if !ok {
+	msg := m.messages.get(id)
+	if msg == nil {
 		panic(fmt.Sprintf("core: reference to message %d, which is gone, after record %d", id, m.applied))
 	}
 	msg.refs++
-	m.messages[id] = msg
 }
 
 // unref takes one reference from a message and forgets it with the last.
@@ -73,27 +74,27 @@ func (m *Machine) unref(id uint64) message {
 		m.fresh.msg.refs--
 		return m.fresh.msg
 	}
-	msg, ok := m.messages[id]
-	if !ok || msg.refs == 0 {
+	msg := m.messages.get(id)
+	if msg == nil || msg.refs == 0 {
 		panic(fmt.Sprintf("core: reference count of message %d below zero after record %d", id, m.applied))
 	}
 	msg.refs--
-	if msg.refs > 0 {
-		m.messages[id] = msg
-		return msg
+	was := *msg
+	if was.refs > 0 {
+		return was
 	}
-	delete(m.messages, id)
-	if msg.stored() {
+	m.messages.delete(id)
+	if was.stored() {
 		m.changed.gone = append(m.changed.gone, id)
 	} else {
 		m.changed.fresh--
 	}
-	return msg
+	return was
 }
 
 // Message returns size in bytes, expiry (log time ms, 0 = never) and whether
 // the machine still refers to a message.
 func (m *Machine) Message(id uint64) (size uint32, deadline int64, ok bool) {
-	msg, ok := m.messages[id]
+	msg, ok := m.message(id)
 	return msg.size, msg.deadline, ok
 }

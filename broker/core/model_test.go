@@ -79,7 +79,7 @@ func viewOf(m *Machine) string {
 		}
 		fmt.Fprintln(&b, "will", w.id, w.clientID, w.epoch, w.due, at)
 	}
-	fmt.Fprintln(&b, "messages", slices.Sorted(maps.Keys(m.messages)))
+	fmt.Fprintln(&b, "messages", messageIDs(m))
 	return b.String()
 }
 
@@ -88,6 +88,11 @@ func idsOf(o *session.Outbound[uint64], e *session.Entry[uint64]) []uint32 {
 		return o.SubIDs[e.Seq]
 	}
 	return idList(e.SubID)
+}
+
+func messageIDs(m *Machine) (ids []uint64) {
+	m.messages.each(func(id uint64, _ *message) { ids = append(ids, id) })
+	return ids
 }
 
 // effectsOf lists the effects of a record as the naive broker does.

@@ -238,7 +238,7 @@ func (m *Machine) fill(s *session.Session, fx *Effects) {
 	m.touch(s)
 	for dropped := 0; s.Out.Queued() > 0 && len(s.Out.Inflight()) < window; {
 		head, _ := s.Out.Head()
-		msg := m.messages[head.Msg]
+		msg, _ := m.message(head.Msg)
 		if msg.expired(m.now) && dropped < m.bounds.fill { // [MQTT-3.3.2-5]
 			m.dropHead(s, DropExpired, fx)
 			dropped++

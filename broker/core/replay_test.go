@@ -95,11 +95,11 @@ func everything(m *Machine) string {
 		})
 		fmt.Fprintln(&b)
 	}
-	for _, id := range slices.Sorted(maps.Keys(m.messages)) {
-		msg := m.messages[id]
-		msg.flags &^= messageStored
-		fmt.Fprintln(&b, "message", id, msg)
-	}
+	m.messages.each(func(id uint64, msg *message) {
+		was := *msg
+		was.flags &^= messageStored
+		fmt.Fprintln(&b, "message", id, was)
+	})
 	m.retained.All(func(name string, e retain.Entry) bool {
 		fmt.Fprintln(&b, "retained", name, e)
 		return true
@@ -222,8 +222,8 @@ func checkCollect(t *rapid.T, m *Machine, b *backend) {
 	if got := m.Hash(&worldHashKey); got != b.hash {
 		t.Fatalf("hash of the state %x, kept %x", got.Bytes(), b.hash.Bytes())
 	}
-	if !slices.Equal(slices.Sorted(maps.Keys(b.bodies)), slices.Sorted(maps.Keys(m.messages))) {
-		t.Fatalf("bodies %v of messages %v", b.bodies, m.messages)
+	if !slices.Equal(slices.Sorted(maps.Keys(b.bodies)), messageIDs(m)) {
+		t.Fatalf("bodies %v of messages %v", b.bodies, messageIDs(m))
 	}
 	none := newBackend(t.Fatalf)
 	m.Collect(none)

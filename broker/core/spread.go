@@ -6,6 +6,7 @@ import (
 
 	"github.com/wind-c/comqtt/v3/retain"
 	"github.com/wind-c/comqtt/v3/session"
+	"github.com/wind-c/comqtt/v3/wal/record"
 )
 
 // This file is the work that one record begins and later ones go on with, so
@@ -17,9 +18,11 @@ import (
 // unfinished reports whether there is such work.
 func (m *Machine) unfinished() bool { return len(m.scanning)+len(m.released)+len(m.dissolving) > 0 }
 
-// spread goes on with up to about n topics and messages.
-func (m *Machine) spread(n int, fx *Effects) {
-	if len(m.scanning) > 0 {
+// spread goes on with up to about n topics and messages, by a record of this
+// kind. New retained messages for a client come with the kinds that brought
+// the first of them, so that the broker looks for them only there.
+func (m *Machine) spread(n int, kind record.Kind, fx *Effects) {
+	if len(m.scanning) > 0 && ChangesIndex(kind) {
 		m.goOnScanning(n, fx)
 	}
 	m.release(n, fx)
@@ -132,7 +135,7 @@ func (m *Machine) release(n int, fx *Effects) {
 			p := *g.pending.at(at)
 			msg := m.drop(g, at)
 			if p.epoch == 0 {
-				fx.Orphans = append(fx.Orphans, Owned{Group: g.key, Message: p.message, QoS: msg.qos(), Retain: msg.retain()})
+				fx.Orphans = append(fx.Orphans, Owned{Group: g.key, Message: p.message, QoS: msg.qos(), Retain: msg.retain(), Deadline: msg.deadline})
 			}
 		}
 		if g.pending.len == 0 {
@@ -173,7 +176,7 @@ func (m *Machine) giveBack(key GroupKey, id uint64, fx *Effects) {
 	g := m.groups[key]
 	if g == nil {
 		msg := m.unref(id)
-		fx.Orphans = append(fx.Orphans, Owned{Group: key, Message: id, QoS: msg.qos(), Retain: msg.retain()})
+		fx.Orphans = append(fx.Orphans, Owned{Group: key, Message: id, QoS: msg.qos(), Retain: msg.retain(), Deadline: msg.deadline})
 		return
 	}
 	if !m.pend(g, pending{message: id}, fx) {

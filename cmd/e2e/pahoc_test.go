@@ -17,6 +17,7 @@ import (
 )
 
 // pahocKits share one program, which is compiled when the first of them dials.
+// The library (1.3.12) tells whether the session is present with MQTT 3 only.
 func pahocKits(t *testing.T) []kit {
 	build := sync.OnceValues(func() (string, error) { return buildPahoC(t.TempDir()) })
 	missing := sync.OnceValue(missingPahoC)

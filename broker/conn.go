@@ -48,7 +48,7 @@ type conn struct {
 	owed     int       // QoS 1 and 2 publishes from the client without a final answer
 	closed   bool      // no packet is sent any more but what is in the outbox
 
-	lastRead atomic.Int64 // coarse time of the last packet, or of progress in a large one, seconds; for the keep-alive
+	lastRead atomic.Int64 // time of the last packet, or of progress in a large one, seconds; for the keep-alive
 	holding  atomic.Bool  // publishes wait for room on the disk
 	eager    atomic.Bool  // acknowledgements go to the log at once: a backlog waits for them
 

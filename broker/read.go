@@ -108,7 +108,7 @@ func (c *conn) parse() error {
 		}
 	}
 	if len(b) < len(c.in.buf) { // it is packets that keep a connection alive, not bytes [MQTT-3.1.2-22]
-		c.lastRead.Store(c.srv.coarse.Load())
+		c.lastRead.Store(c.srv.clock() / 1000)
 	}
 	c.in.buf = c.in.buf[:copy(c.in.buf, b)]
 	return nil
@@ -142,7 +142,7 @@ func (c *conn) fillBuffer(limit int) error {
 		c.in.more = len(c.in.buf) == cap(c.in.buf)
 		c.srv.stats.bytesIn.Add(uint64(n))
 		if cap(c.in.buf) > readBufferSize && n >= largeProgress {
-			c.lastRead.Store(c.srv.coarse.Load())
+			c.lastRead.Store(c.srv.clock() / 1000)
 		}
 		return nil
 	}

@@ -33,7 +33,7 @@ func newWheel(s *Server) *wheel {
 
 // add begins to watch a connection.
 func (w *wheel) add(c *conn) {
-	now := w.srv.coarse.Load()
+	now := w.srv.clock() / 1000
 	c.lastRead.Store(now)
 	w.mu.Lock()
 	w.put(c, now+c.patience())
@@ -85,7 +85,7 @@ func (w *wheel) run() {
 		case <-tick.C:
 		}
 		now := w.srv.clock() / 1000
-		late := max(now-w.srv.coarse.Load()-1, 0) // packets meanwhile were noted with a time as old
+		late := max(now-w.srv.coarse.Load()-1, 0) // readers may be as late with what has come
 		w.srv.coarse.Store(now)
 		for last < now {
 			last++

@@ -125,6 +125,13 @@ func (c *client) raw(b ...byte) { c.t.Helper(); c.write(b) }
 // send sends a packet.
 func (c *client) send(p packets.Packet) { c.t.Helper(); c.write(p.AppendTo(nil, c.v)) }
 
+// try is send to a broker that may have closed the connection.
+func (c *client) try(p packets.Packet) {
+	b := p.AppendTo(nil, c.v)
+	c.strict.sent(b)
+	_, _ = c.nc.Write(b)
+}
+
 // errGone is the end of the connection, however the broker brought it about.
 var errGone = errors.New("connection closed by the broker")
 

@@ -341,6 +341,59 @@ func TestConnect_MQTT_3_1_4_3_TakeOver(t *testing.T) {
 	}
 }
 
+// A connection that was taken over gets nothing after the DISCONNECT, though
+// its client goes on acknowledging and messages wait for it.
+//
+// Proves 5.0 [MQTT-3.14.4-1] [MQTT-3.1.4-3]; 3.1.1 [MQTT-3.1.4-2].
+func TestConnect_MQTT_3_14_4_1_TakeOverWhileBusy(t *testing.T) {
+	t.Parallel()
+	versions(t, func(t *testing.T, v packets.Version) {
+		kinds(t, v, func(t *testing.T, home ...with) {
+			for range 8 {
+				id := name(t)
+				if v == packets.V5 {
+					home = append(home[:len(home):len(home)], receiveMaximum(4))
+				}
+				c := shared(t).connect(t, v, id, home...)
+				c.mustSubscribe(id, 2)
+				p := shared(t).connect(t, v, name(t))
+				var b []byte
+				for i := range 600 {
+					m := message(id, byte(1+i%2), "x")
+					m.PacketID = uint16(i + 1)
+					b = m.AppendTo(b, v)
+				}
+				p.write(b)
+				p.fence()
+				young := shared(t).dial(t)
+				hello := &packets.Connect{CleanStart: true, ClientID: []byte(id)}
+				for _, h := range home {
+					h(hello)
+				}
+				young.v = v
+				young.send(hello)
+				for { // strict refuses anything behind the DISCONNECT
+					q, err := c.read()
+					if err != nil {
+						break
+					}
+					switch q := q.(type) {
+					case *packets.Publish:
+						a := &packets.Ack{Type: packets.TypePuback, PacketID: q.PacketID}
+						if q.QoS == 2 {
+							a.Type = packets.TypePubrec
+						}
+						c.try(a)
+					case *packets.Ack:
+						c.try(&packets.Ack{Type: packets.TypePubcomp, PacketID: q.PacketID})
+					}
+				}
+				young.welcome()
+			}
+		})
+	})
+}
+
 // Proves 5.0 [MQTT-3.1.4-6]; 3.1.1 [MQTT-3.1.4-5].
 func TestConnect_MQTT_3_1_4_6_NothingAfterRefusal(t *testing.T) {
 	t.Parallel()

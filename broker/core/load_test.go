@@ -14,7 +14,7 @@ import (
 )
 
 // state builds a machine with every kind of entry, and its entries.
-func stateWithEverything(t *testing.T) (*rig, *backend) {
+func stateWithEverything(t testing.TB) (*rig, *backend) {
 	r := newRig(t)
 	a := r.connect("a", receiveMaximum(2), withWill(5))
 	a.subscribe("x", qos2, 1)

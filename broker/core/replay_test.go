@@ -13,6 +13,7 @@ import (
 
 	"github.com/wind-c/comqtt/v3/retain"
 	"github.com/wind-c/comqtt/v3/session"
+	"github.com/wind-c/comqtt/v3/wal/record"
 )
 
 // outcome is what one record did, in a form that does not depend on slots or
@@ -130,12 +131,21 @@ type history struct {
 func drawHistory(t *rapid.T, check bool) *history {
 	w := newWorld(t.Fatalf)
 	h := &history{}
+	var generation uint64
+	var groups int
 	w.each = func(s *step) {
 		if check {
 			if err := w.m.Check(); err != nil {
 				t.Fatalf("%v\nafter %s", err, s.note)
 			}
 		}
+		// What others read meanwhile changes only when it may.
+		if s.rec != nil && !ChangesIndex(record.KindOf(s.rec)) {
+			if w.m.index.Generation() != generation || len(w.m.groups) != groups || len(w.fx.Retained) > 0 {
+				t.Fatalf("%s changes the index, or brings %v", s.note, w.fx.Retained)
+			}
+		}
+		generation, groups = w.m.index.Generation(), len(w.m.groups)
 		if s.rec != nil {
 			h.outcomes = append(h.outcomes, outcome(w.m, &w.fx))
 			h.hashes = append(h.hashes, w.m.Hash(&worldHashKey))

@@ -28,6 +28,9 @@ func (m *Machine) applySubscribe(rec []byte, fx *Effects) error {
 	}
 	left := m.bounds.retained
 	for _, f := range sub.Filters {
+		if topic.ValidateFilter(f.Name) != nil {
+			continue // not granted by any broker
+		}
 		m.touch(s)
 		filter := string(f.Name)
 		existed := s.Subscribe(filter, session.Subscription{Options: f.Options, ID: sub.ID})

@@ -68,6 +68,11 @@ func TestMessageTable(t *testing.T) {
 				if n != len(want) {
 					t.Fatalf("%d messages listed, want %d", n, len(want))
 				}
+				for key, p := range table.pages {
+					if p.exist == 0 || key == table.key {
+						t.Fatalf("page %d is kept, with %b", key, p.exist)
+					}
+				}
 			},
 		})
 	})

@@ -47,7 +47,8 @@ func launch(o broker.Options) (*instance, error) {
 		}
 	}
 	in.srv, in.tcp, in.ws = srv, tcp.Address(), ws.Address()
-	go func() { in.done <- srv.Serve(context.Background()) }()
+	done := in.done
+	go func() { done <- srv.Serve(context.Background()) }()
 	return in, nil
 }
 

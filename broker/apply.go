@@ -141,6 +141,7 @@ func (s *Server) applyRecord(index uint64, now int64, rec []byte, it *item) erro
 		s.ticking, s.armed = false, 0
 	}
 	s.carryOut()
+	s.runLater()
 	if it.conn != nil && kind == record.KindPublish { // last: bypass packets that waited must not overtake it [MQTT-4.6.0-5]
 		s.replyPublish(it.conn, it.qos, &s.fx.Reply)
 	}
@@ -163,6 +164,11 @@ func (s *Server) applyCommand(it *item) {
 		s.indexMu.Unlock()
 	}
 	s.carryOut()
+	s.runLater()
+}
+
+// runLater does what had to wait until indexMu was given back.
+func (s *Server) runLater() {
 	for len(s.later) > 0 {
 		fn := s.later[0]
 		s.later = s.later[1:]

@@ -286,3 +286,25 @@ func TestManyRetainedAtQoS0(t *testing.T) {
 	sub.close()
 	r.stop(t)
 }
+
+// The will of a client without a durable session is published when a durable
+// one takes its place [MQTT-3.1.2-8], at once.
+func TestWillAtTakeoverByDurable(t *testing.T) {
+	r := start(t, broker.Options{DataDir: t.TempDir()})
+	sub := dial(t, r, packets.V311, "sub", true, 0)
+	sub.subscribe("will", 0)
+	c := &client{t: t, v: packets.V5, nc: redial(t, r)}
+	c.send(&packets.Connect{
+		Version: packets.V5, CleanStart: true, ClientID: []byte("c"), HasWill: true,
+		Will: packets.Will{Topic: []byte("will"), Payload: []byte("bye")},
+	})
+	c.receive()
+	durable := dial(t, r, packets.V5, "c", true, 1000)
+	if p, ok := sub.receive().(*packets.Publish); !ok || string(p.Payload) != "bye" {
+		t.Errorf("got %+v", p)
+	}
+	c.nc.Close()
+	durable.close()
+	sub.close()
+	r.stop(t)
+}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/wind-c/comqtt/v3/session"
@@ -313,6 +314,40 @@ func BenchmarkCollectLoad(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(back.entries)), "ns/entry")
 	})
+}
+
+// Loading a state: sessions with a backlog, and a message for each entry.
+func BenchmarkLoad(b *testing.B) {
+	r := newRig(b)
+	for i := range 1000 {
+		c := r.connect(fmt.Sprint("c", i))
+		c.subscribe(fmt.Sprintf("site/%d/#", i), qos1)
+		c.disconnect(true)
+		for range 100 {
+			r.publish(fmt.Sprintf("site/%d/temp", i), "21.5", 1)
+		}
+	}
+	tables := map[byte][][2][]byte{}
+	n := 0
+	r.m.Export(func(table byte, key, value []byte) {
+		tables[table] = append(tables[table], [2][]byte{slices.Clone(key), slices.Clone(value)})
+		n++
+	})
+	scan := func(table byte, fn func(key, value []byte) error) error {
+		for _, e := range tables[table] {
+			if err := fn(e[0], e[1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Load(scan, r.m.Applied(), r.m.Now()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/entry")
 }
 
 type nullSink struct{}

@@ -28,7 +28,9 @@ func FuzzApply(f *testing.F) {
 		&record.Dispatch{Share: []byte("g"), Filter: []byte("x"), Message: r.m.Applied() - 5, Session: a.ID},
 		&record.LoggedWill{Epoch: 88, Will: record.Will{Message: message5("w", "w")}},
 		&record.SessionRemove{ClientID: []byte("a")}, &record.RetainClear{Topic: []byte("x")},
-		&record.ServerStart{Boot: 2}, record.Tick{}, &record.Config{}, &record.Upgrade{Level: 1}, &record.StateHash{},
+		&record.ServerStart{Boot: 2},
+		record.Tick{},
+		&record.Config{}, &record.Upgrade{Level: 1}, &record.StateHash{},
 	} {
 		f.Add(rec.AppendTo(nil), uint32(100))
 	}

@@ -28,7 +28,7 @@ func (w *Will) Decode(b []byte) (n int, err error) {
 	if r.err != nil {
 		return 0, r.err
 	}
-	return len(b) - len(r.b), nil
+	return r.at, nil
 }
 
 func (r *reader) will() Will {

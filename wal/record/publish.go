@@ -124,7 +124,7 @@ func (p *Publish) Decode(rec []byte) error {
 	if r.err != nil {
 		return r.err
 	}
-	p.Message = r.b
+	p.Message = rec[r.at:]
 	return nil
 }
 

@@ -95,6 +95,7 @@ func KindOf(rec []byte) Kind {
 // later read returns zero, so a decoder checks once. Slices alias b.
 type reader struct {
 	b   []byte
+	at  int // what is before was read
 	err error
 }
 
@@ -103,7 +104,7 @@ func open(rec []byte, kind Kind, version uint8) reader {
 	if len(rec) < 2 || Kind(rec[0]) != kind || rec[1] != version {
 		return reader{err: openError(rec, kind)}
 	}
-	return reader{b: rec[2:]}
+	return reader{b: rec, at: 2}
 }
 
 func openError(rec []byte, kind Kind) error {
@@ -120,40 +121,41 @@ func (r *reader) fail(err error) {
 	if r.err == nil {
 		r.err = err
 	}
-	r.b = nil
+	r.b, r.at = nil, 0
 }
 
+func (r *reader) left() int { return len(r.b) - r.at }
+
 func (r *reader) u8() uint8 {
-	if len(r.b) < 1 {
+	if r.at >= len(r.b) {
 		r.fail(ErrTruncated)
 		return 0
 	}
-	v := r.b[0]
-	r.b = r.b[1:]
+	v := r.b[r.at]
+	r.at++
 	return v
 }
 
 func (r *reader) uvarint() uint64 {
-	if len(r.b) > 0 && r.b[0] < 0x80 { // one byte is the common case
-		v := uint64(r.b[0])
-		r.b = r.b[1:]
-		return v
+	var v uint64
+	for shift := 0; shift < 70; shift += 7 {
+		if r.at >= len(r.b) {
+			r.fail(ErrTruncated)
+			return 0
+		}
+		c := r.b[r.at]
+		r.at++
+		if c >= 0x80 {
+			v |= uint64(c&0x7f) << shift
+			continue
+		}
+		if shift == 63 && c > 1 {
+			break
+		}
+		return v | uint64(c)<<shift
 	}
-	return r.uvarintLong()
-}
-
-func (r *reader) uvarintLong() uint64 {
-	v, n := binary.Uvarint(r.b)
-	switch {
-	case n == 0:
-		r.fail(ErrTruncated)
-		return 0
-	case n < 0:
-		r.fail(ErrValue)
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
+	r.fail(ErrValue) // more than 64 bits
+	return 0
 }
 
 func (r *reader) u32() uint32 {
@@ -196,29 +198,31 @@ func (r *reader) qos(f uint8) uint8 {
 
 func (r *reader) bytes() []byte {
 	n := r.uvarint()
-	if n > uint64(len(r.b)) {
+	if n > uint64(r.left()) {
 		r.fail(ErrTruncated)
 		return nil
 	}
-	v := r.b[:n:n]
-	r.b = r.b[n:]
+	end := r.at + int(n)
+	v := r.b[r.at:end:end]
+	r.at = end
 	return v
 }
 
 // take reads n bytes.
 func (r *reader) take(n int) []byte {
-	if n > len(r.b) {
+	if n > r.left() {
 		r.fail(ErrTruncated)
 		return make([]byte, n)
 	}
-	v := r.b[:n:n]
-	r.b = r.b[n:]
+	end := r.at + n
+	v := r.b[r.at:end:end]
+	r.at = end
 	return v
 }
 
 // end returns the first error, or ErrTrailing when bytes are left.
 func (r *reader) end() error {
-	if r.err == nil && len(r.b) > 0 {
+	if r.err == nil && r.left() > 0 {
 		return ErrTrailing
 	}
 	return r.err
@@ -228,7 +232,7 @@ func (r *reader) end() error {
 // damaged number can't make a decoder allocate more than the record's size.
 func (r *reader) count(least int) int {
 	n := r.uvarint()
-	if n > uint64(len(r.b)/least) {
+	if n > uint64(r.left()/least) {
 		r.fail(ErrTruncated)
 		return 0
 	}

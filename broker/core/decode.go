@@ -71,8 +71,8 @@ func (e *entry) qos(f byte) byte {
 
 func (e *entry) num() uint64 {
 	v, n := binary.Uvarint(e.b)
-	if n <= 0 {
-		e.fail("truncated")
+	if n <= 0 || n > 1 && e.b[n-1] == 0 { // one value has one form, for the hash
+		e.fail("bad number")
 		return 0
 	}
 	e.b = e.b[n:]
@@ -191,7 +191,11 @@ func decodeQueueEntry(value []byte, ids []uint32) (q queueEntry, err error) {
 	}
 	q.Msg, q.PID, q.ids = e.num(), e.num16(), ids[:0]
 	for n := e.num(); n > 0 && e.err == nil; n-- {
-		q.ids = append(q.ids, e.num32())
+		id := e.num32()
+		if id == 0 {
+			e.fail("subscription identifier 0")
+		}
+		q.ids = append(q.ids, id)
 	}
 	if f&entryGroup != 0 {
 		if q.group = e.str(); keyOf(q.group).Share == "" {

@@ -339,6 +339,7 @@ func (m *Machine) groupsAtStart() {
 			m.drop(g, at)
 		}
 	}
+	m.dissolving = slices.DeleteFunc(m.dissolving, func(g *group) bool { return g.pending.len == 0 })
 }
 
 // sortedGroups returns the groups in the order of their keys, those that

@@ -65,6 +65,9 @@ func (m *loader) finish() error {
 			return fmt.Errorf("%w: session %d has an entry after its newest", ErrEntry, s.ID)
 		}
 		s.Out.Restored(m.tails[s.ID], s.Out.LastPID)
+		if s.Connected() && s.Out.Queued() > 0 && len(s.Out.Inflight()) == 0 {
+			return fmt.Errorf("%w: session %d is connected and its queue does not move", ErrEntry, s.ID)
+		}
 		if s.Connected() {
 			m.counts.Connected++
 		} else {
@@ -192,7 +195,7 @@ func (m *loader) loadSubscription(key, value []byte) error {
 		return err
 	}
 	s := m.sessions[id]
-	if s == nil || len(name) == 0 {
+	if s == nil || topic.ValidateFilter(name) != nil {
 		return fmt.Errorf("%w: subscription to %q of session %d", ErrEntry, name, id)
 	}
 	sub, err := decodeSubscription(value)
@@ -284,7 +287,7 @@ func (m *loader) loadRetained(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if r.Bytes != int(msg.size) || r.Deadline != msg.deadline || len(key) == 0 {
+	if r.Bytes != int(msg.size) || r.Deadline != msg.deadline || topic.ValidateName(key) != nil {
 		return fmt.Errorf("%w: retained message of %q differs from message %d", ErrEntry, key, r.Message)
 	}
 	m.retained.SetBytes(key, r)

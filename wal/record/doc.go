@@ -14,8 +14,9 @@
 //	|  u8  |   u8    | uvarint numbers, uvarint-prefixed byte strings   |
 //	+------+---------+--------------------------------------------------+
 //
-// Fields, all of version 1; n is a uvarint, s a byte string (its length as
-// uvarint, then its bytes), bracketed fields are there when a flag says so:
+// Fields, all of version 1; n is a uvarint in its shortest form, s a byte
+// string (its length as uvarint, then its bytes), bracketed fields are there
+// when a flag says so:
 //
 //	genesis         store id [16], n feature level, limits
 //	config          limits

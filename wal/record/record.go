@@ -149,12 +149,12 @@ func (r *reader) uvarint() uint64 {
 			v |= uint64(c&0x7f) << shift
 			continue
 		}
-		if shift == 63 && c > 1 {
+		if shift == 63 && c > 1 || shift > 0 && c == 0 {
 			break
 		}
 		return v | uint64(c)<<shift
 	}
-	r.fail(ErrValue) // more than 64 bits
+	r.fail(ErrValue) // more than 64 bits, or not the shortest form
 	return 0
 }
 

@@ -96,6 +96,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"level of 33 bits":      {[]byte{byte(KindUpgrade), 1, 0x80, 0x80, 0x80, 0x80, 0x10}, ErrValue},
 		"session of 70 bits":    {append([]byte{byte(KindPubRel), 1}, bytes.Repeat([]byte{0xff}, 12)...), ErrValue},
 		"more filters than fit": {[]byte{byte(KindSubscribe), 1, 1, 1, 1, 0, 0xff, 0xff, 0x03}, ErrTruncated},
+		"number not shortest":   {[]byte{byte(KindPubRel), 1, 0x81, 0, 1, 1}, ErrValue},
 		"granted QoS 3":         {[]byte{byte(KindSubscribe), 1, 1, 1, 1, 0, 1, 3, 1, 'a'}, ErrValue},
 		"longer than it is":     {[]byte{byte(KindRetainClear), 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 'x'}, ErrTruncated},
 	} {

@@ -15,6 +15,7 @@ USAGE:
 
 COMMANDS:
    serve      run the broker (what comqtt does without a command)
+   recover    look at, check, repair and rewind a data directory
    bench      measure this or another broker under load
    version    print the version
 
@@ -37,7 +38,7 @@ func (p *program) app() *cli.App {
 		CustomAppHelpTemplate: appHelp,
 		ExitErrHandler:        func(*cli.Context, error) {},
 		OnUsageError:          usageErrorOf(nil),
-		Commands:              []*cli.Command{p.serveCommand(), p.benchCommand(), p.versionCommand()},
+		Commands:              []*cli.Command{p.serveCommand(), p.recoverCommand(), p.benchCommand(), p.versionCommand()},
 		// Reached when the first word is no command.
 		Action: func(c *cli.Context) error {
 			return unknown("command", c.Args().First(), commandNames(c.App), "comqtt --help")
@@ -61,6 +62,14 @@ func usageErrorOf(flags []string) cli.OnUsageErrorFunc {
 		if c.Command.Name == "comqtt" {
 			help = "comqtt --help"
 		}
+		return usageErrorFor(flags, help)(c, err, false)
+	}
+}
+
+// usageErrorFor is usageErrorOf for a command whose help is shown by another
+// one than its name says.
+func usageErrorFor(flags []string, help string) cli.OnUsageErrorFunc {
+	return func(_ *cli.Context, err error, _ bool) error {
 		if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
 			return unknown("flag", "--"+strings.TrimLeft(name, "-"), flags, help)
 		}

@@ -12,7 +12,6 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -297,30 +296,13 @@ func benchUsage(m bench.Mode, err error) error {
 	return &exitError{code: exitUsage, err: err, hints: []string{"see comqtt bench " + string(m) + " --help"}}
 }
 
-// benchContext ends with a signal.
-func (p *program) benchContext() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	go func() {
-		select {
-		case s := <-p.signals:
-			code := exitSignal
-			if n, ok := s.(syscall.Signal); ok {
-				code += int(n)
-			}
-			cancel(&exitError{code: code, err: fmt.Errorf("stopped: %s", s)})
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
-}
-
 // benchRun puts one load on a broker.
 func (p *program) benchRun(c *cli.Context, o bench.Options) (err error) {
 	write, err := benchOutput(c)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := p.benchContext()
+	ctx, cancel := p.signalContext()
 	defer cancel()
 	if o.Mode == bench.Restart {
 		if !c.IsSet("exec") {
@@ -409,7 +391,7 @@ func (p *program) benchCalibrate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := p.benchContext()
+	ctx, cancel := p.signalContext()
 	defer cancel()
 	line := p.newBenchLine()
 	all, err := bench.Calibrate(ctx, relay, c.Duration("duration"), func(pr bench.Progress) { line.show("calibrating", pr) })
@@ -446,7 +428,7 @@ func (p *program) benchCompare(c *cli.Context) error {
 	if pattern := c.String("only"); pattern != "" {
 		o.Only = func(row string) bool { ok, _ := path.Match(pattern, row); return ok }
 	}
-	ctx, cancel := p.benchContext()
+	ctx, cancel := p.signalContext()
 	defer cancel()
 	line := p.newBenchLine()
 	o.Progress = line.show
@@ -502,7 +484,7 @@ func (p *program) benchRelay() *cli.Command {
 			if err != nil {
 				return &exitError{code: exitUnavailable, err: err}
 			}
-			ctx, cancel := p.benchContext()
+			ctx, cancel := p.signalContext()
 			defer cancel()
 			stop := context.AfterFunc(ctx, func() { _ = r.Close() }) // Serve says what went wrong
 			defer stop()

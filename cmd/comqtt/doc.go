@@ -1,6 +1,7 @@
 // Command comqtt is the broker and its tools in one program, one verb per file.
 //
 //	comqtt [serve] [flags]    run the broker
+//	comqtt recover VERB       look at, check, repair and rewind a data directory
 //	comqtt version            print the version
 //
 // Without a verb it serves. Every flag of serve is an environment variable too

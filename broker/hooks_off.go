@@ -5,4 +5,4 @@ package broker
 import "github.com/wind-c/comqtt/v3/wal"
 
 // failHooks returns the log's failpoints: none in this build.
-func failHooks(string) *wal.Hooks { return nil }
+func failHooks() *wal.Hooks { return nil }

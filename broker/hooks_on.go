@@ -5,7 +5,6 @@ package broker
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"github.com/wind-c/comqtt/v3/broker/failpoint"
@@ -15,7 +14,7 @@ import (
 // failHooks ties the log's dangerous moments to the failpoints, and keeps the
 // file that COMQTT_SYNCED_FILE names: how much of the log is durable, for a
 // torture program that plays a power loss.
-func failHooks(walDir string) *wal.Hooks {
+func failHooks() *wal.Hooks {
 	hit := func(name string) func(uint64) error {
 		return func(uint64) error {
 			failpoint.Hit(name)
@@ -27,12 +26,13 @@ func failHooks(walDir string) *wal.Hooks {
 		BeforeWrite: hit(failpoint.WALBeforeWrite),
 		AfterWrite:  hit(failpoint.WALAfterWrite),
 		AfterRotate: hit(failpoint.WALMidRotation),
-		AfterSync: func(uint64) error {
-			if synced != "" {
-				if err := noteSynced(walDir, synced); err != nil {
-					return err
-				}
+		Synced: func(end wal.Position) error {
+			if synced == "" {
+				return nil
 			}
+			return noteSynced(end, synced)
+		},
+		AfterSync: func(uint64) error {
 			failpoint.Hit(failpoint.WALAfterSync)
 			return nil
 		},
@@ -45,23 +45,13 @@ func failHooks(walDir string) *wal.Hooks {
 	}
 }
 
-// noteSynced writes name and size of the newest segment: the log calls it
-// right after a sync and before it writes on.
-func noteSynced(walDir, file string) error {
-	names, err := filepath.Glob(filepath.Join(walDir, "[0-9]*")) // sorted, names have one width
-	if err != nil || len(names) == 0 {
-		return err
-	}
-	last := names[len(names)-1]
-	info, err := os.Stat(last)
-	if err != nil {
-		return err
-	}
+// noteSynced writes which segment is durable and how many bytes of it.
+func noteSynced(end wal.Position, file string) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, err = f.WriteAt(fmt.Appendf(nil, "%s %010d\n", filepath.Base(last), info.Size()), 0)
+	_, err = f.WriteAt(fmt.Appendf(nil, "%020d %010d\n", end.Segment, end.Offset), 0)
 	return err
 }

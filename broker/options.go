@@ -18,6 +18,10 @@ type Options struct {
 	Sync    wal.SyncMode // when an acknowledgement is on stable storage; zero = before it leaves
 	Version string       // reported to people; empty = "dev"
 
+	// LogEngine is who writes the log: wal.EngineTidwall or wal.EngineNative.
+	// Empty is the default of package wal. Each opens the other's logs.
+	LogEngine string
+
 	// AllowAnonymous lets clients in without an Authenticator.
 	AllowAnonymous bool
 	// Authenticator decides who may connect and to what; nil with
@@ -137,7 +141,10 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.Limits.fill(DefaultLimits())
 	l := &o.Limits
+	_, err := wal.EngineNamed(o.LogEngine)
 	switch {
+	case err != nil:
+		return o, fmt.Errorf("%w: log engine: %w", ErrOptions, err)
 	case o.Backend != "bbolt" && o.Backend != "memory":
 		return o, fmt.Errorf("%w: backend %q: have bbolt and memory", ErrOptions, o.Backend)
 	case l.MaxPacketSize > MaxPacketSizeLimit:

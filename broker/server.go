@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -196,7 +195,11 @@ func (s *Server) recover(ctx context.Context) error {
 		Clock: s.opts.Clock, Logger: s.opts.Logger, Progress: s.opts.Progress, CacheBytes: s.opts.Limits.MessageCacheBytes,
 	}
 	o.WAL.OnFailure = func(err error) { s.fail(fmt.Errorf("broker: write the log: %w", err)) }
-	o.WAL.Hooks = failHooks(filepath.Join(s.opts.DataDir, "wal"))
+	var err error
+	if o.WAL.Engine, err = wal.EngineNamed(s.opts.LogEngine); err != nil {
+		return fmt.Errorf("%w: log engine: %w", ErrOptions, err)
+	}
+	o.WAL.Hooks = failHooks()
 	st, err := recovery.Open(ctx, o)
 	if err != nil {
 		return err

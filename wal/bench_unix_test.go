@@ -5,8 +5,10 @@ package wal
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // telemetry returns a JSON record of size bytes, as sensors send it; noise one
@@ -64,6 +66,49 @@ func BenchmarkCommit(b *testing.B) {
 				b.ReportMetric(float64(processTime(b)-cpu)/float64(b.N*n), "cpu-ns/record")
 				b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "records/s")
 			})
+		}
+	}
+}
+
+// BenchmarkEngine: one frame of one record, by engine, size and sync mode, with
+// the distribution of the time that a commit takes.
+func BenchmarkEngine(b *testing.B) {
+	for _, mode := range []SyncMode{SyncAlways, SyncNever} {
+		for _, size := range []int{100, 4 << 10, 64 << 10, 256 << 10} {
+			for _, name := range []string{EngineTidwall, EngineNative} {
+				b.Run(fmt.Sprintf("sync=%v/size=%d/%s", mode, size, name), func(b *testing.B) {
+					open, err := EngineNamed(name)
+					if err != nil {
+						b.Fatal(err)
+					}
+					l := mustOpen(b, Options{Dir: b.TempDir(), StoreID: testStore, Sync: mode, Engine: open, IdleMark: -1})
+					f := Frame{Count: 1, Body: body(1, size, noise)}
+					var took []time.Duration
+					b.SetBytes(int64(len(f.Body)))
+					b.ReportAllocs()
+					cpu := processTime(b)
+					for b.Loop() {
+						start := time.Now()
+						if err := l.Commit(&f); err != nil {
+							b.Fatal(err)
+						}
+						took = append(took, time.Since(start))
+						if l.Bytes() > 64<<20 {
+							if err := l.DropBefore(l.Last()); err != nil {
+								b.Fatal(err)
+							}
+						}
+					}
+					b.ReportMetric(float64(processTime(b)-cpu)/float64(b.N), "cpu-ns/op")
+					slices.Sort(took)
+					for _, p := range []struct {
+						name string
+						of   float64
+					}{{"p50-µs", 0.5}, {"p99-µs", 0.99}, {"p999-µs", 0.999}} {
+						b.ReportMetric(float64(took[int(p.of*float64(len(took)-1))].Nanoseconds())/1000, p.name)
+					}
+				})
+			}
 		}
 	}
 }

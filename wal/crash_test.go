@@ -193,7 +193,8 @@ func TestCrashImageIsExact(t *testing.T) {
 		if l.Last() != 2 || r.Last != 2 {
 			t.Fatalf("cut at %d: log ends at %d", n, l.Last())
 		}
-		if torn := int64(n - m.synced[last]); r.TornBytes != torn || (torn > 0) != (r.TornErr != nil) {
+		torn := int64(len(bytes.TrimRight(m.disk[last][m.synced[last]:n], "\x00")))
+		if r.TornBytes != torn || (torn > 0) != (r.TornErr != nil) {
 			t.Fatalf("cut at %d: %+v", n, r)
 		}
 		mustClose(t, l)

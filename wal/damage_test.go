@@ -13,8 +13,9 @@ import (
 // returns its files, and the place of its last entry.
 func threeSegments(t *testing.T, o Options, end func(*Log)) (disk files, segs []SegmentInfo, last Position) {
 	t.Helper()
-	o.Engine = func(dir string, tail uint64, segmentSize int64) (Engine, error) {
-		e, err := OpenTidwall(dir, tail, segmentSize)
+	open := o.engine()
+	o.Engine = func(dir string, tail Position, segmentSize int64) (Engine, error) {
+		e, err := open(dir, tail, segmentSize)
 		return &spyEngine{Engine: e, last: &last}, err
 	}
 	l := mustOpen(t, o)
@@ -37,8 +38,8 @@ type spyEngine struct {
 	last *Position
 }
 
-func (e *spyEngine) Append(frame []byte) (at Position, err error) {
-	at, err = e.Engine.Append(frame)
+func (e *spyEngine) Append(entry []byte) (at Position, err error) {
+	at, err = e.Engine.Append(entry)
 	*e.last = at
 	return at, err
 }

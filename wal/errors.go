@@ -50,8 +50,9 @@ var (
 var (
 	// ErrTruncated: the file ends inside a frame.
 	ErrTruncated = errors.New("file ends inside a frame")
-	// ErrZeros: nothing but zero bytes up to the end of the file.
-	ErrZeros = errors.New("zeros up to the end of the file")
+	// ErrZeros: nothing but zero bytes up to the end of the file, and the next
+	// file begins with a later frame.
+	ErrZeros = errors.New("zeros up to the end of the file, in the place of frames")
 	// ErrFrame: the bytes are not a frame (length, magic or header checksum).
 	ErrFrame = errors.New("not a frame")
 	// ErrChecksum: the header is intact, the body is not.

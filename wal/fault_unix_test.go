@@ -56,13 +56,13 @@ func (d *faultDisk) settleNames() {
 	}
 }
 
-func (d *faultDisk) Append(frame []byte) (Position, error) {
+func (d *faultDisk) Append(entry []byte) (Position, error) {
 	tail := d.Engine.Tail()
 	if d.fail() {
 		if d.half {
-			f, err := os.OpenFile(filepath.Join(d.dir, segmentName(tail.Segment)), os.O_APPEND|os.O_WRONLY, 0)
+			f, err := os.OpenFile(filepath.Join(d.dir, segmentName(tail.Segment)), os.O_WRONLY, 0)
 			if err == nil {
-				_, err = f.Write(frame[:len(frame)/2])
+				_, err = f.WriteAt(entry[:len(entry)/2], tail.Offset)
 			}
 			if err := errors.Join(err, f.Close()); err != nil {
 				d.t.Fatal(err)
@@ -70,7 +70,7 @@ func (d *faultDisk) Append(frame []byte) (Position, error) {
 		}
 		return tail, errFault
 	}
-	at, err := d.Engine.Append(frame)
+	at, err := d.Engine.Append(entry)
 	if err == nil && d.Engine.Tail().Segment != tail.Segment { // the contract of a rotation
 		d.settle(segmentName(tail.Segment))
 		d.synced[segmentName(d.Engine.Tail().Segment)] = 0
@@ -148,8 +148,9 @@ func (d *faultDisk) powerCut() files {
 func openFaulty(t *testing.T, o Options, d *faultDisk) *Log {
 	t.Helper()
 	d.t, d.dir, d.synced, d.names = t, o.Dir, map[string]int64{}, map[string]bool{}
-	o.Engine = func(dir string, tail uint64, segmentSize int64) (Engine, error) {
-		e, err := OpenTidwall(dir, tail, segmentSize)
+	open := o.engine()
+	o.Engine = func(dir string, tail Position, segmentSize int64) (Engine, error) {
+		e, err := open(dir, tail, segmentSize)
 		d.Engine = e
 		return faultEngine{d}, err
 	}

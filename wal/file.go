@@ -13,8 +13,9 @@ const (
 	dirPerm  = 0o700 // messages are nobody else's business
 	filePerm = 0o600
 
-	brokenDir = "broken"   // saved torn tails
-	tempName  = "tail.tmp" // the last segment while it is rewritten
+	brokenDir = "broken"    // saved torn tails
+	tempName  = "tail.tmp"  // the last segment while it is rewritten
+	spareName = "spare.tmp" // the next segment while it is prepared
 )
 
 // segmentName returns the file name of the segment that begins with the entry.

@@ -18,3 +18,19 @@ func syncData(f *os.File) error {
 		}
 	}
 }
+
+// allocate reserves the blocks of n bytes of f from off on, so that a full disk
+// is found before anything is written, and they lie together. The size changes
+// with it. File systems that cannot do it are let go on.
+func allocate(f *os.File, off, n int64) error {
+	for {
+		err := syscall.Fallocate(int(f.Fd()), 0, off, n)
+		switch err { //nolint:errorlint // a plain errno
+		case nil, syscall.EOPNOTSUPP, syscall.ENOSYS:
+			return nil
+		case syscall.EINTR:
+		default:
+			return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+		}
+	}
+}

@@ -6,3 +6,6 @@ import "os"
 
 // syncData makes the data of f durable.
 func syncData(f *os.File) error { return f.Sync() }
+
+// allocate does nothing: the zeros that follow reserve their blocks.
+func allocate(*os.File, int64, int64) error { return nil }

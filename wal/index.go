@@ -28,6 +28,7 @@ type segment struct {
 	entries uint64
 	records uint64
 	size    int64 // bytes of complete entries
+	time    int64 // log time of the last entry
 	frames  []loc
 	gone    bool // being unlinked
 
@@ -73,6 +74,7 @@ func (s *segment) add(frameSize int, f *Frame) int64 {
 	size := entrySize(frameSize)
 	s.entries++
 	s.size += size
+	s.time = f.Time
 	if f.Count > 0 {
 		s.records += uint64(f.Count)
 		s.last = f.Last()
@@ -98,7 +100,7 @@ func (x *index) infos() []SegmentInfo {
 func (s *segment) info() SegmentInfo {
 	return SegmentInfo{
 		Name: segmentName(s.number), Path: s.path, Number: s.number, Size: s.size, Valid: s.size,
-		Entries: s.entries, Records: s.records, First: s.first, Last: s.last,
+		Entries: s.entries, Records: s.records, First: s.first, Last: s.last, LastTime: s.time,
 	}
 }
 

@@ -38,12 +38,14 @@ type SegmentInfo struct {
 	Path    string
 	Number  uint64 // number of its first entry = the name
 	Size    int64  // bytes of the file
-	Valid   int64  // bytes of intact entries from the begin
+	Valid   int64  // bytes of intact entries from the begin; what follows is zero, unless it is damage
 	Entries uint64 // intact entries: frames and marks
 	Records uint64 // intact records
 	First   uint64 // index of its first record; without records, of the next one; 0 if unknown
 	Last    uint64 // index of its last record; without records First-1
 	Sealed  bool   // not the last segment: it will not change any more
+	// LastTime is the log time of its last entry, unix milliseconds; 0 if none.
+	LastTime int64
 }
 
 // Damage is the first place of the log that is not an intact frame in its
@@ -53,7 +55,7 @@ type Damage struct {
 	Offset  int64  // bytes from the begin of the file
 	Index   uint64 // record index expected there, 0 if unknown
 	Err     error  // one of the reasons of CorruptError, or ErrForeign
-	Bytes   int64  // bytes from there to the end of the log
+	Bytes   int64  // bytes from there to the end of the log, without zeros at the end of Segment
 
 	// Intact frames of this store behind it with records from Index on.
 	LaterFrames  uint64
@@ -61,8 +63,9 @@ type Damage struct {
 	LaterFirst   uint64
 	LaterLast    uint64
 
-	segment int  // index in Segments
-	strange bool // behind it are records that belong before the first segment
+	segment int   // index in Segments
+	end     int64 // where the segment goes on with zeros only, if Offset > 0
+	strange bool  // behind it are records that belong before the first segment
 }
 
 // Verdict decides what the findings mean for somebody who knows from elsewhere

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type Log struct {
 	// failure. Taken before mu; SyncAlways syncs under mu and does not need it.
 	syncMu sync.Mutex
 	dropMu sync.Mutex // one DropBefore at a time
+	keeper Keeper     // of DropBefore, under dropMu
 
 	first   atomic.Uint64 // index of the first record
 	last    atomic.Uint64 // index of the last record
@@ -138,16 +140,15 @@ func wake(c chan struct{}) {
 func (l *Log) write(f *Frame, sync bool) error {
 	f.First = l.last.Load() + 1
 	f.Durable = l.durable.Load()
-	crc := l.encode(f)
-	frame := l.buf
+	entry, size, crc := l.encode(f)
 	if cap(l.buf) > bufferKeep {
 		l.buf = nil
 	}
-	at, ends, err := l.place(f, entrySize(len(frame)))
+	at, ends, err := l.place(f, int64(len(entry)))
 	if err != nil {
 		return l.fail(err)
 	}
-	if err := l.append(at, frame, f.Last(), ends); err != nil {
+	if err := l.append(at, entry, f.Last(), ends); err != nil {
 		return l.fail(err)
 	}
 	if ends {
@@ -158,26 +159,31 @@ func (l *Log) write(f *Frame, sync bool) error {
 	if err != nil {
 		return l.fail(err)
 	}
-	l.publish(at, len(frame), f, crc, ends)
+	l.publish(at, size, f, crc, ends)
 	if ends || sync {
 		l.settle(at.Entry, f.Last())
 	}
 	return nil
 }
 
-// encode puts the frame of f into buf and returns its CRC.
-func (l *Log) encode(f *Frame) uint32 {
-	l.buf = grow(l.buf[:0], frameMin+len(f.Body))
-	b, ok := l.zip.compress(l.buf[:headerSize], f.Body)
+// encode puts the entry of f into buf, and returns it and the frame's size and
+// CRC. The length comes last and goes before the frame, into room that is left
+// for it.
+func (l *Log) encode(f *Frame) (entry []byte, size int, crc uint32) {
+	const room = binary.MaxVarintLen32
+	l.buf = grow(l.buf[:0], room+frameMin+len(f.Body))
+	b, ok := l.zip.compress(l.buf[:room+headerSize], f.Body)
 	if ok {
 		f.Flags |= FlagCompressed
 	} else {
 		b = append(b, f.Body...)
 	}
-	appendHeader(b[:0], f, &l.opt.StoreID, l.prev, len(b)-headerSize)
-	var crc uint32
-	l.buf, crc = sealFrame(b, 0)
-	return crc
+	appendHeader(b[:room], f, &l.opt.StoreID, l.prev, len(b)-room-headerSize)
+	l.buf, crc = sealFrame(b, room)
+	size = len(l.buf) - room
+	entry = l.buf[room-uvarintLen(uint64(size)):]
+	binary.PutUvarint(entry, uint64(size))
+	return entry, size, crc
 }
 
 // place says where an entry of size bytes will go and whether it ends that
@@ -193,8 +199,8 @@ func (l *Log) place(f *Frame, size int64) (at Position, ends bool, err error) {
 	return at, at.Offset+size >= l.opt.SegmentSize, nil
 }
 
-// append gives the frame to the engine and checks that it did what it should.
-func (l *Log) append(want Position, frame []byte, last uint64, ends bool) error {
+// append gives the entry to the engine and checks that it did what it should.
+func (l *Log) append(want Position, entry []byte, last uint64, ends bool) error {
 	h := l.opt.Hooks
 	if err := call(h.BeforeWrite, last); err != nil {
 		return err
@@ -204,7 +210,7 @@ func (l *Log) append(want Position, frame []byte, last uint64, ends bool) error 
 			return err
 		}
 	}
-	at, err := l.eng.Append(frame)
+	at, err := l.eng.Append(entry)
 	if err != nil {
 		return err
 	}
@@ -226,7 +232,7 @@ func (l *Log) rotated(last uint64) error {
 	if err := l.dir.Sync(); err != nil {
 		return fmt.Errorf("wal: sync directory: %w", err)
 	}
-	return call(l.opt.Hooks.AfterSync, last)
+	return l.afterSync(l.eng.Tail(), last)
 }
 
 // syncTail makes everything that was appended durable.
@@ -234,8 +240,19 @@ func (l *Log) syncTail(last uint64) error {
 	if err := call(l.opt.Hooks.BeforeSync, last); err != nil {
 		return err
 	}
+	end := l.eng.Tail()
 	if err := l.eng.Sync(); err != nil {
 		return err
+	}
+	return l.afterSync(end, last)
+}
+
+// afterSync calls the hooks: everything before end is durable.
+func (l *Log) afterSync(end Position, last uint64) error {
+	if h := l.opt.Hooks; h.Synced != nil {
+		if err := h.Synced(end); err != nil {
+			return err
+		}
 	}
 	return call(l.opt.Hooks.AfterSync, last)
 }
@@ -261,7 +278,8 @@ func (l *Log) beginSegment(next uint64) {
 	l.idx.begin(number, l.segmentPath(number), next)
 }
 
-// publish makes an entry visible to readers and the next frame.
+// publish makes an entry with a frame of size bytes visible to readers and the
+// next frame.
 func (l *Log) publish(at Position, size int, f *Frame, crc uint32, ends bool) {
 	l.prev, l.lastTime, l.term, l.group, l.flags = crc, f.Time, f.Term, f.Group, f.Flags
 	l.idx.add(size, f)

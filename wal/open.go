@@ -163,13 +163,13 @@ func (l *Log) saveTorn(in *Inspection, r *Report) error {
 	if err := makeDir(broken); err != nil {
 		return err
 	}
-	if d.Offset > 0 {
+	if d.Offset > 0 && d.end > d.Offset {
 		seg := in.Segments[d.segment]
 		to, err := freeName(broken, fmt.Sprintf("%s-%d", seg.Name, d.Offset))
 		if err != nil {
 			return err
 		}
-		if err := copyPart(to, seg.Path, d.Offset, seg.Size); err != nil {
+		if err := copyPart(to, seg.Path, d.Offset, d.end); err != nil {
 			return err
 		}
 		r.Saved = append(r.Saved, to)
@@ -337,11 +337,15 @@ func (l *Log) openEngine() error {
 		l.idx.begin(number, l.segmentPath(number), l.last.Load()+1)
 		tail = l.idx.segs[len(l.idx.segs)-1]
 	}
-	eng, err := l.opt.Engine(l.opt.Dir, tail.number, l.opt.SegmentSize)
+	// What a killed engine has prepared is worth nothing to the next.
+	if err := removeSpare(filepath.Join(l.opt.Dir, spareName)); err != nil {
+		return fmt.Errorf("wal: open engine: %w", err)
+	}
+	want := Position{Segment: tail.number, Offset: tail.size, Entry: l.entry.Load() + 1}
+	eng, err := l.opt.Engine(l.opt.Dir, want, l.opt.SegmentSize)
 	if err != nil {
 		return err
 	}
-	want := Position{Segment: tail.number, Offset: tail.size, Entry: l.entry.Load() + 1}
 	if at := eng.Tail(); at != want {
 		return errors.Join(fmt.Errorf("wal: engine begins at %v, not at %v", at, want), eng.Close())
 	}

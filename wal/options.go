@@ -62,7 +62,8 @@ type Options struct {
 	// poisoned by a failed Commit. It must not call Close: Close waits for the
 	// goroutine that is in OnFailure.
 	OnFailure func(error)
-	// Engine opens the segment appender. nil = OpenTidwall.
+	// Engine opens the segment appender. nil = the default, see
+	// EngineNamed.
 	Engine OpenEngine
 	// Hooks are failpoints for tests. nil in production.
 	Hooks *Hooks
@@ -78,6 +79,7 @@ type Hooks struct {
 	AfterSync    func(index uint64) error // synced, the caller does not know yet
 	BeforeRotate func(index uint64) error // before the write that ends a segment
 	AfterRotate  func(index uint64) error // new segment exists, directory not synced
+	Synced       func(end Position) error // before AfterSync: everything before end is durable
 	BeforeUnlink func(index uint64) error // DropBefore: before each unlink; index = last of the segment
 }
 
@@ -113,7 +115,7 @@ func (o *Options) validate() error {
 		o.IdleMark = DefaultIdleMark
 	}
 	if o.Engine == nil {
-		o.Engine = OpenTidwall
+		o.Engine, _ = EngineNamed("")
 	}
 	if o.Hooks == nil {
 		o.Hooks = &Hooks{}

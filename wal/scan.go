@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 )
@@ -92,7 +91,7 @@ func (s *scanner) list(dir string) error {
 	for _, d := range names {
 		number, ok := parseSegmentName(d.Name())
 		if !ok || d.IsDir() {
-			if d.Name() != brokenDir && d.Name() != tempName {
+			if d.Name() != brokenDir && d.Name() != tempName && d.Name() != spareName {
 				s.in.Ignored = append(s.in.Ignored, d.Name())
 			}
 			continue
@@ -125,18 +124,23 @@ func (s *scanner) segment(i int) error {
 	s.win.reset(f, seg.Size)
 
 	if s.in.Damage == nil && i > 0 && seg.Number != s.in.entry+1 {
-		s.damage(i, 0, s.next, fmt.Errorf("%w: %s expected", ErrMissing, segmentName(s.in.entry+1)))
+		s.gap(i)
 	}
 	if s.in.Damage == nil {
 		err = s.frames(i)
 	}
 	if d := s.in.Damage; err == nil && d != nil {
 		from := int64(0)
-		if d.segment == i {
+		if d.segment == i && d.Offset > 0 {
 			from = d.Offset
+			d.end, err = s.win.trim(from)
+			d.Bytes = d.end - from
+		} else {
+			d.Bytes += seg.Size
 		}
-		d.Bytes += seg.Size - from
-		err = s.behind(from)
+		if err == nil {
+			err = s.behind(from)
+		}
 	}
 	var failed *ioError
 	if errors.As(err, &failed) {
@@ -145,18 +149,32 @@ func (s *scanner) segment(i int) error {
 	return err
 }
 
-// frames reads the intact frames of a segment.
+// gap records that the i-th segment does not begin where the one before it
+// ends. If that one goes on with zeros, they are in the place of frames.
+func (s *scanner) gap(i int) {
+	if before := &s.in.Segments[i-1]; before.Valid > 0 && before.Valid < before.Size {
+		s.damage(i-1, before.Valid, s.next, ErrZeros)
+		s.in.Damage.end = before.Valid
+		return
+	}
+	s.damage(i, 0, s.next, fmt.Errorf("%w: %s expected", ErrMissing, segmentName(s.in.entry+1)))
+}
+
+// frames reads the intact frames of a segment, up to its end or the zeros that
+// are the space it has not used.
 func (s *scanner) frames(i int) error {
 	seg := &s.in.Segments[i]
 	seg.First, seg.Last = s.next, s.next-min(1, s.next)
 	e := &s.entry
 	for off := int64(0); ; {
 		known, err := s.win.entry(off, e)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
 		if err == nil {
 			err = s.place(e)
+		} else if !known {
+			unused, zerr := s.win.zeros(off)
+			if unused || zerr != nil {
+				return zerr
+			}
 		}
 		if err != nil {
 			return s.bad(i, off, e, known, err)
@@ -214,7 +232,7 @@ func (s *scanner) take(seg *SegmentInfo, e *entry) {
 	in.Durable = max(in.Durable, e.Durable)
 	seg.Entries++
 	seg.Records += uint64(e.Count)
-	seg.Last = e.Last()
+	seg.Last, seg.LastTime = e.Last(), e.Time
 	seg.Valid += e.size
 	s.next = e.First + uint64(e.Count)
 }
@@ -235,15 +253,6 @@ func (s *scanner) bad(i int, off int64, e *entry, known bool, err error) error {
 	if errors.Is(err, ErrForeign) && s.in.entry == 0 {
 		s.in.StoreID = e.store
 		return fmt.Errorf("%w: it is %x", ErrForeign, e.store)
-	}
-	if errors.Is(err, ErrFrame) || errors.Is(err, ErrTruncated) {
-		zeros, zerr := s.win.zeros(off)
-		if zerr != nil {
-			return zerr
-		}
-		if zeros {
-			err = ErrZeros
-		}
 	}
 	index := s.next
 	if s.in.entry == 0 && known && e.store == s.store {

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -39,13 +40,13 @@ var _ Engine = (*tidwallEngine)(nil)
 // rotationsMax bounds what tidwall/wal leaks: 10 000 segments are about 1 MB.
 const rotationsMax = 10_000
 
-// OpenTidwall is the default Options.Engine.
-func OpenTidwall(dir string, tail uint64, segmentSize int64) (Engine, error) {
+// OpenTidwall is an Options.Engine.
+func OpenTidwall(dir string, tail Position, segmentSize int64) (Engine, error) {
 	e := &tidwallEngine{dir: dir, segmentSize: segmentSize, sync: syncData}
 	if err := e.open(); err != nil {
 		return nil, err
 	}
-	err := e.begin(tail)
+	err := e.begin(tail.Segment)
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -96,14 +97,15 @@ func (e *tidwallEngine) begin(number uint64) error {
 	return errors.Join(fmt.Errorf("wal: begin segment: %w", err), file.Close())
 }
 
-func (e *tidwallEngine) Append(frame []byte) (Position, error) {
-	at := e.tail // written by this goroutine only
-	if err := e.log.Write(at.Entry, frame); err != nil {
+func (e *tidwallEngine) Append(entry []byte) (Position, error) {
+	at := e.tail                  // written by this goroutine only
+	_, n := binary.Uvarint(entry) // the library writes the length itself
+	if err := e.log.Write(at.Entry, entry[n:]); err != nil {
 		return at, fmt.Errorf("wal: write entry %d: %w", at.Entry, err)
 	}
 	next := at
 	next.Entry++
-	next.Offset += entrySize(len(frame))
+	next.Offset += int64(len(entry))
 	if next.Offset < e.segmentSize {
 		e.mu.Lock()
 		e.tail = next
@@ -115,7 +117,7 @@ func (e *tidwallEngine) Append(frame []byte) (Position, error) {
 		return at, err
 	}
 	e.rotations++
-	if e.rotations >= rotationsMax || int64(len(frame)) > e.segmentSize {
+	if e.rotations >= rotationsMax || int64(len(entry)-n) > e.segmentSize {
 		return at, e.reopen()
 	}
 	return at, nil

@@ -14,7 +14,7 @@ func openEngine(t *testing.T, dir string, number uint64, segmentSize int64) *tid
 	if err := createSegment(dir, number); err != nil {
 		t.Fatal(err)
 	}
-	e, err := OpenTidwall(dir, number, segmentSize)
+	e, err := OpenTidwall(dir, Position{Segment: number, Entry: number}, segmentSize)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestEngineFormat(t *testing.T) {
 			tail.Segment, tail.Offset = tail.Entry, 0
 			want[segmentName(tail.Segment)] = []byte{}
 		}
-		at, err := e.Append(entry)
+		at, err := e.Append(appendEntry(nil, entry))
 		if err != nil || at != tail {
 			t.Fatalf("entry %d at %v, want %v: %v", i, at, tail, err)
 		}
@@ -86,7 +86,7 @@ func TestEngineSyncsTheTail(t *testing.T) {
 		return errors.Join(err, syncData(f))
 	}
 	for range 20 {
-		if _, err := e.Append(make([]byte, 99)); err != nil {
+		if _, err := e.Append(appendEntry(nil, make([]byte, 99))); err != nil {
 			t.Fatal(err)
 		}
 		synced = ""
@@ -107,7 +107,7 @@ func TestEngineReopens(t *testing.T) {
 	before := e.log
 	e.rotations = rotationsMax - 3
 	for i := range 10 {
-		if _, err := e.Append(make([]byte, 200)); err != nil {
+		if _, err := e.Append(appendEntry(nil, make([]byte, 200))); err != nil {
 			t.Fatal(err)
 		}
 		if i == 2 { // the third rotation
@@ -120,7 +120,7 @@ func TestEngineReopens(t *testing.T) {
 			t.Fatalf("reopened by entry %d", i)
 		}
 	}
-	if _, err := e.Append(make([]byte, 1<<20)); err != nil || e.log == before {
+	if _, err := e.Append(appendEntry(nil, make([]byte, 1<<20))); err != nil || e.log == before {
 		t.Fatalf("not reopened after a large entry: %v", err)
 	}
 	if len(readFiles(t, dir)) != 12 {

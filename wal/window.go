@@ -142,6 +142,21 @@ func (w *window) zeros(off int64) (bool, error) {
 	return true, nil
 }
 
+// trim returns where, from off on, the zeros at the end of the file begin.
+func (w *window) trim(off int64) (end int64, err error) {
+	for end = off; off < w.size; {
+		b, err := w.at(off, windowSize)
+		if err != nil {
+			return end, &ioError{err}
+		}
+		if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
+			end = off + int64(n)
+		}
+		off += int64(len(b))
+	}
+	return end, nil
+}
+
 // resync calls fn for each intact header from off on, wherever it lies. err is
 // nil if the whole frame is intact, ErrVersion if a newer build has written
 // it, else ErrChecksum. An error from fn ends it.

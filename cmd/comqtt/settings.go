@@ -30,6 +30,7 @@ type settings struct {
 	data    string
 	backend string
 	sync    wal.SyncMode
+	engine  string
 
 	maxPacketSize     int64
 	maxConnectSize    int64
@@ -117,6 +118,10 @@ func options(defaultData string) []option {
 			"sync", "MODE", "always", "when the log reaches stable storage: always, an interval, never",
 			"always, never, or an interval from 1ms to 1h such as 100ms",
 			func(s *settings, v string) (err error) { s.sync, err = wal.ParseSyncMode(v); return err },
+		},
+		{
+			"log-engine", "KIND", "tidwall", "what writes the log: tidwall, or native, which prepares its files beforehand",
+			"tidwall or native", word(func(s *settings) *string { return &s.engine }, wal.EngineTidwall, wal.EngineNative),
 		},
 		{
 			"max-packet-size", "SIZE", "32MiB", "largest MQTT packet taken from a client",

@@ -37,7 +37,9 @@ func newBroker(s *settings, log *slog.Logger) (*brokerServer, error) {
 		DataDir: s.data,
 		Backend: s.backend,
 		Sync:    s.sync,
-		Version: version(),
+
+		LogEngine: s.engine,
+		Version:   version(),
 		// Who may come in was decided with the settings: without
 		// --allow-anonymous the listeners are out of the network's reach.
 		AllowAnonymous: true,

@@ -29,6 +29,7 @@ type options struct {
 	kills   int
 	seed    uint64
 	mode    string   // kill, failpoint, mixed, enospc, fsync
+	engine  string   // of the log, "" = the broker's default
 	fault   string   // planted defect, "" = none
 	ignore  []string // rules of the checker not to report
 	history int      // events kept as evidence
@@ -58,6 +59,9 @@ type campaign struct {
 func newCampaign(o options, bin, dir string) (*campaign, error) {
 	rnd := rand.New(rand.NewPCG(o.seed, 0))
 	s, err := newServer(bin, dir)
+	if err == nil {
+		s.engine = o.engine
+	}
 	if err != nil {
 		return nil, err
 	}

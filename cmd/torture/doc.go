@@ -2,6 +2,7 @@
 // promises. `make torture` runs it; `go test ./cmd/torture` runs a short one.
 //
 //	torture [-kills 100] [-seed S] [-mode all|kill|failpoint|mixed|fsync|enospc]
+//	        [-log-engine tidwall|native]
 //	torture -prove            every planted defect must be found (part of all)
 //	torture -check FILE       judge a kept history again
 //
@@ -60,7 +61,8 @@
 // segment file name and durable bytes of it, written over with one pwrite after
 // each sync and before anything that waits for the sync leaves. After a kill the
 // torture cuts that segment somewhere between there and its end, may tear a
-// sector, and removes newer segments (power.go).
+// sector, and removes newer segments (power.go). In a segment that was
+// preallocated, what is cut off becomes zeros and the size stays.
 //
 // # Proof
 //

@@ -51,6 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.IntVar(&f.kills, "kills", 100, "how often to kill the broker")
 	fs.Uint64Var(&f.seed, "seed", uint64(time.Now().UnixNano()), "seed of every random choice")
 	fs.StringVar(&f.mode, "mode", "all", "how it dies: "+strings.Join(modes, ", ")+"; all: mixed, a fifth as many fsync and enospc, then -prove")
+	fs.StringVar(&f.engine, "log-engine", "", "what writes the broker's log: tidwall or native; empty: its default")
 	fs.StringVar(&f.fault, "fault", "", "planted `defect` to run with (COMQTT_FAULT)")
 	fs.BoolVar(&f.prove, "prove", false, "run every planted defect and demand that the checker finds it")
 	fs.Func("ignore", "`rule` not to report, because the defect is known; may be repeated", func(rule string) error {

@@ -130,6 +130,34 @@ func TestCutPowerKeepsWhatIsSynced(t *testing.T) {
 	}
 }
 
+// In a preallocated segment the size stays, and what is cut off becomes zeros.
+func TestCutPowerPreallocated(t *testing.T) {
+	const synced, size, file = 3000, 9000, 20_000
+	cut := 0
+	for seed := range uint64(100) {
+		dir := t.TempDir()
+		content := slices.Repeat([]byte{7}, size)
+		path := filepath.Join(dir, "00000000000000000051")
+		write(t, path, append(slices.Clone(content), make([]byte, file-size)...))
+		side := filepath.Join(dir, "synced")
+		write(t, side, fmt.Appendf(nil, "%s %d\n", filepath.Base(path), synced))
+		c, err := cutPower(dir, side, rand.New(rand.NewPCG(seed, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := read(t, path)
+		if len(b) != file || !slices.Equal(b[:synced], content[:synced]) || slices.Max(b[c.kept:]) != 0 {
+			t.Fatalf("seed %d: %d bytes, or something else was changed (%v)", seed, len(b), c)
+		}
+		if b[size-1] == 0 {
+			cut++
+		}
+	}
+	if cut < 50 {
+		t.Errorf("only %d of 100 were cut", cut)
+	}
+}
+
 func TestCutPowerWithoutSideFile(t *testing.T) {
 	if c, err := cutPower(t.TempDir(), filepath.Join(t.TempDir(), "none"), rand.New(rand.NewPCG(1, 1))); c != nil || err != nil {
 		t.Errorf("got %v, %v; want nothing done", c, err)

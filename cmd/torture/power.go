@@ -19,8 +19,9 @@ const sector = 512
 type cut struct {
 	segment string // the one that held the durable end
 	synced  int64  // bytes of it on stable storage
-	size    int64  // bytes it had
-	kept    int64  // bytes it has now
+	size    int64  // bytes it had, without the zeros at the end of a preallocated one
+	kept    int64  // bytes of these that it has now
+	file    int64  // bytes of the file
 	torn    bool   // a sector before kept was lost
 	removed int    // newer segments that vanished
 }
@@ -74,10 +75,15 @@ func cutPower(walDir, syncedFile string, rnd *rand.Rand) (*cut, error) {
 	if err != nil {
 		return nil, fmt.Errorf("torture: %w", err)
 	}
-	c.size, c.kept = info.Size(), info.Size()
-	if c.size < c.synced {
-		return nil, fmt.Errorf("torture: %s has %d bytes, %d are said to be synced", c.segment, c.size, c.synced)
+	if c.file = info.Size(); c.file < c.synced {
+		return nil, fmt.Errorf("torture: %s has %d bytes, %d are said to be synced", c.segment, c.file, c.synced)
 	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("torture: %w", err)
+	}
+	c.size = c.synced + int64(len(bytes.TrimRight(content[c.synced:], "\x00")))
+	c.kept = c.size
 	if c.size == c.synced {
 		return c, nil
 	}
@@ -95,7 +101,11 @@ func (c *cut) shorten(path string, rnd *rand.Rand) error {
 	default:
 		c.kept = c.synced + rnd.Int64N(c.size-c.synced+1)
 	}
-	if err := os.Truncate(path, c.kept); err != nil {
+	if c.file > c.size { // preallocated: neither size nor blocks were changed
+		if err := zero(path, c.kept, c.size); err != nil {
+			return err
+		}
+	} else if err := os.Truncate(path, c.kept); err != nil {
 		return fmt.Errorf("torture: cut power: %w", err)
 	}
 	if c.kept-c.synced > sector && rnd.IntN(2) == 0 {

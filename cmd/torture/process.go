@@ -26,6 +26,7 @@ const readyTimeout = 60 * time.Second
 type server struct {
 	command func(s *server) *exec.Cmd // nil = comqtt
 	bin     string
+	engine  string // of the log, "" = the broker's default
 	dir     string // working directory of the run: data, log, side files
 	data    string // data directory
 	port    int
@@ -68,8 +69,12 @@ func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 func (s *server) syncedFile() string { return filepath.Join(s.dir, "synced") }
 
 func (s *server) comqtt() *exec.Cmd {
-	return exec.Command(s.bin, "serve",
+	cmd := exec.Command(s.bin, "serve",
 		"--data", s.data, "--tcp", s.addr(), "--ws", "off", "--http", "off", "--sync", "always", "--log-format", "text")
+	if s.engine != "" {
+		cmd.Args = append(cmd.Args, "--log-engine", s.engine)
+	}
+	return cmd
 }
 
 // A process is one life of the broker.

@@ -101,6 +101,7 @@ func (s *Server) newConn(nc net.Conn, listener string) *conn {
 	c.epoch = record.NewEpoch(s.boot, s.connections.Add(1))
 	if c.raw = waitable(nc); c.raw != nil {
 		c.in.tryRead = c.tryRead
+		c.out.tryWrite = c.tryWrite
 	}
 	c.in.raw = c.raw
 	return c

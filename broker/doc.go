@@ -15,8 +15,9 @@
 // one sync (group commit: the last sync's duration is the batch window). The
 // apply loop owns the state machine and the subscription index; it applies the
 // frame's records and carries out their effects: acknowledgements and
-// deliveries are appended to outboxes, and each outbox touched in a round gets
-// one transient flusher.
+// deliveries are appended to outboxes, and each outbox touched in a round is
+// written once: by who touched it when they are few, else by transient
+// goroutines. What a socket does not take at once waits in one of its own.
 //
 // What promises nothing durable goes the bypass: the reader itself finds the
 // subscribers, in a cache of matches that the index generation guards, and

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/wind-c/comqtt/v3/broker/packets"
@@ -16,6 +17,13 @@ type outbound struct {
 	stalled  bool   // a delivery waits for the outbox to drain
 	since    int64  // coarse time (s) at which the present write began, 0 = none
 	inFlight int    // bytes that the flusher has taken and not yet written
+
+	// Of the flusher.
+	tryWrite func(fd uintptr) bool // conn.tryWrite, bound once
+	taken    []byte                // what it is writing
+	sent     int                   // how much of it is written
+	writeErr error                 // result of tryWrite
+	spare    []byte                // a buffer for the next turn
 
 	aliases map[string]uint16 // topic aliases the client knows
 	backlog []waiting         // deliveries that wait for their turn
@@ -38,6 +46,9 @@ type memo struct {
 const (
 	outBufferSize = 4 << 10
 	outBufferKeep = 256 << 10 // larger ones are left to the garbage collector
+	flushRounds   = 4         // writes without a goroutine before one is started
+	flushInline   = 4         // outboxes that are flushed by who has touched them
+	flushChunk    = 16        // outboxes that one goroutine flushes
 )
 
 // begin claims the flusher; the caller starts it when begin reports true.
@@ -56,54 +67,83 @@ func (o *outbound) size() int { return len(o.buf) + o.inFlight }
 // flush writes the outbox until it is empty. One runs at a time, and none
 // while there is nothing to write.
 func (c *conn) flush() {
-	s := c.srv
-	var spare []byte
-	for {
-		c.mu.Lock()
-		if len(c.out.buf) == 0 {
-			c.out.writing = false
-			last := c.out.last
-			s.putBuffer(c.out.buf)
-			c.out.buf = nil
-			c.idle.Broadcast()
-			c.mu.Unlock()
-			s.putBuffer(spare)
-			if last {
-				c.nc.Close()
-			}
+	for c.out.taken != nil || c.takeOut() {
+		n, err := c.nc.Write(c.out.taken[c.out.sent:])
+		c.out.sent += n
+		c.written(err)
+	}
+}
+
+// flushNow writes what the socket takes at once, and leaves the rest to a
+// goroutine. The caller has begun.
+func (c *conn) flushNow() {
+	for range flushRounds {
+		if !c.takeOut() {
 			return
 		}
-		data := c.out.buf
-		c.out.buf, spare = spare[:0], nil
-		if c.out.buf == nil {
-			c.out.buf = s.getBuffer()
+		if err := c.raw.Write(c.out.tryWrite); err != nil && c.out.writeErr == nil {
+			c.out.writeErr = err
 		}
-		c.out.inFlight, c.out.since = len(data), s.coarse.Load()
-		c.mu.Unlock()
+		if c.out.writeErr == nil && c.out.sent < len(c.out.taken) {
+			break
+		}
+		c.written(c.out.writeErr)
+	}
+	go c.flush()
+}
 
-		n, err := c.nc.Write(data)
-		s.stats.bytesOut.Add(uint64(n))
-
-		c.mu.Lock()
-		c.out.inFlight, c.out.since = 0, 0
-		if err != nil { // the reader sees the closed socket and ends the connection
-			c.closed, c.out.last = true, true
-			c.out.buf = c.out.buf[:0]
-		}
-		wake := c.out.stalled && len(c.out.buf) < s.opts.Limits.OutboxBytes/2 && !c.closed
-		if wake {
-			c.out.stalled = false
-			if !c.durable {
-				c.pumpMemory()
-			}
-		}
+// takeOut gets the next bytes to write. It reports false, and ends the flusher,
+// when there are none.
+func (c *conn) takeOut() bool {
+	s, o := c.srv, &c.out
+	c.mu.Lock()
+	if len(o.buf) == 0 {
+		o.writing = false
+		last, empty, spare := o.last, o.buf, o.spare
+		o.buf, o.spare = nil, nil
+		c.idle.Broadcast()
 		c.mu.Unlock()
-		if wake {
-			s.drained(c)
+		s.putBuffer(empty)
+		s.putBuffer(spare)
+		if last {
+			c.nc.Close()
 		}
-		if cap(data) <= outBufferKeep {
-			spare = data
+		return false
+	}
+	o.taken, o.sent, o.writeErr = o.buf, 0, nil
+	if o.buf, o.spare = o.spare, nil; o.buf == nil {
+		o.buf = s.getBuffer()
+	}
+	o.inFlight, o.since = len(o.taken), s.coarse.Load()
+	c.mu.Unlock()
+	return true
+}
+
+// written accounts for what takeOut got, after it was written or could not be.
+func (c *conn) written(err error) {
+	s, o := c.srv, &c.out
+	s.stats.bytesOut.Add(uint64(o.sent))
+	data := o.taken
+	o.taken = nil
+	c.mu.Lock()
+	o.inFlight, o.since = 0, 0
+	if err != nil { // the reader sees the closed socket and ends the connection
+		c.closed, o.last = true, true
+		o.buf = o.buf[:0]
+	}
+	wake := o.stalled && len(o.buf) < s.opts.Limits.OutboxBytes/2 && !c.closed
+	if wake {
+		o.stalled = false
+		if !c.durable {
+			c.pumpMemory()
 		}
+	}
+	if cap(data) <= outBufferKeep {
+		o.spare = data[:0]
+	}
+	c.mu.Unlock()
+	if wake {
+		s.drained(c)
 	}
 }
 
@@ -140,7 +180,7 @@ func (c *conn) room() {
 }
 
 // touch is a list of the connections whose outboxes were appended to in a
-// round; flush starts a flusher for each.
+// round.
 type touch struct {
 	conns []*conn
 }
@@ -153,18 +193,39 @@ func (t *touch) add(c *conn) {
 	}
 }
 
-// flush starts the flushers.
+// flush empties the outboxes: a few at once, for that is cheaper than to wake
+// somebody, many on goroutines.
 func (t *touch) flush() {
-	for i, c := range t.conns {
+	begun := t.conns[:0]
+	for _, c := range t.conns {
 		c.mu.Lock()
 		start := c.out.touched && c.out.begin()
 		c.mu.Unlock()
-		if start {
+		switch {
+		case !start:
+		case c.raw == nil:
 			go c.flush()
+		default:
+			begun = append(begun, c)
 		}
-		t.conns[i] = nil
 	}
+	if len(begun) <= flushInline {
+		flushAll(begun)
+	} else {
+		for rest := begun; len(rest) > 0; {
+			n := min(len(rest), flushChunk)
+			go flushAll(slices.Clone(rest[:n]))
+			rest = rest[n:]
+		}
+	}
+	clear(t.conns)
 	t.conns = t.conns[:0]
+}
+
+func flushAll(conns []*conn) {
+	for _, c := range conns {
+		c.flushNow()
+	}
 }
 
 // reply appends an acknowledgement to the outbox.

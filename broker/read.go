@@ -12,13 +12,14 @@ import (
 
 // inbound is the receiving half of a connection. It belongs to the reader.
 type inbound struct {
-	*work   // buffers; nil while the connection is idle
-	raw     syscall.RawConn
-	tryRead func(fd uintptr) bool // conn.tryRead, bound once
-	readErr error                 // result of tryRead
-	readN   int                   // result of tryRead
-	granted int64                 // bytes of buf that count against Limits.InboundBytes
-	more    bool                  // the last read filled the buffer
+	*work     // buffers; nil while the connection is idle
+	raw       syscall.RawConn
+	tryRead   func(fd uintptr) bool // conn.tryRead, bound once
+	readErr   error                 // result of tryRead
+	readN     int                   // result of tryRead
+	granted   int64                 // bytes of buf that count against Limits.InboundBytes
+	more      bool                  // the last read filled the buffer
+	unflushed int                   // rounds whose outboxes wait for the next one
 
 	accepted atomic.Bool // the state has taken the CONNECT
 	connack  chan error  // the state's answer to the CONNECT
@@ -49,6 +50,7 @@ type work struct {
 const (
 	readBufferSize = 16 << 10
 	smallRead      = 64
+	softRounds     = 4   // rounds in a row that leave what they have touched to the next one
 	batchRecords   = 512 // records after which a round goes to the lane
 	batchBytes     = 128 << 10
 	largeProgress  = 1 << 10 // bytes in one read of a packet above readBufferSize that count as a sign of life
@@ -78,6 +80,13 @@ func (c *conn) round() error {
 	err := c.unhold()
 	if err == nil {
 		err = c.parse()
+	}
+	if err == nil && c.in.more && c.in.raw != nil && c.in.unflushed < softRounds {
+		c.in.unflushed++ // more is waiting in the socket: what it brings goes with this
+		if !c.send() {
+			err = errClosed
+		}
+		return err
 	}
 	if !c.endRound() && err == nil {
 		err = errClosed
@@ -114,16 +123,24 @@ func (c *conn) parse() error {
 	return nil
 }
 
-// endRound sends the round's records on their way and starts the flushers of
-// the outboxes it touched. It reports false when the broker is closing.
+// endRound sends the round's records on their way and flushes the outboxes it
+// touched. It reports false when the broker is closing.
 func (c *conn) endRound() bool {
-	c.addAcks()
-	ok := true
-	if len(c.in.batch.items) > 0 {
-		ok = c.srv.lane.put(&c.in.batch, false)
-	}
-	c.in.touched.flush()
+	ok := c.send()
+	c.in.flush()
 	return ok
+}
+
+// send sends the round's records on their way.
+func (c *conn) send() bool {
+	c.addAcks()
+	return len(c.in.batch.items) == 0 || c.srv.lane.put(&c.in.batch, false)
+}
+
+// flush flushes the outboxes that were touched since the last time.
+func (in *inbound) flush() {
+	in.unflushed = 0
+	in.touched.flush()
 }
 
 // fillBuffer reads at least one byte more. While nothing is buffered it waits
@@ -131,7 +148,9 @@ func (c *conn) endRound() bool {
 func (c *conn) fillBuffer(limit int) error {
 	if c.in.work != nil {
 		if len(c.in.buf) == 0 {
-			c.in.rest(c.srv)
+			if c.in.unflushed == 0 {
+				c.in.rest(c.srv)
+			}
 		} else if err := c.makeRoom(limit); err != nil {
 			return err
 		}
@@ -167,6 +186,7 @@ func (in *inbound) release(s *Server) {
 	if w == nil {
 		return
 	}
+	in.flush()
 	s.inBudget.release(in.granted)
 	in.work, in.granted = nil, 0
 	if cap(w.buf) != readBufferSize {
@@ -205,6 +225,7 @@ func (c *conn) makeRoom(limit int) error {
 		need = 2 * cap(in.buf)
 	}
 	if in.granted == 0 {
+		in.flush()
 		if !c.srv.inBudget.acquire(int64(need), c.isClosed) {
 			return errClosed
 		}

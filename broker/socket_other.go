@@ -11,3 +11,5 @@ import (
 func waitable(net.Conn) syscall.RawConn { return nil }
 
 func (c *conn) tryRead(uintptr) bool { panic("broker: no waitable sockets on this system") }
+
+func (c *conn) tryWrite(uintptr) bool { panic("broker: no waitable sockets on this system") }

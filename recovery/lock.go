@@ -30,6 +30,9 @@ func acquire(dir string) (*lock, error) {
 	if err := flock(f); err != nil {
 		if errors.Is(err, errTaken) {
 			err = &LockedError{Path: path, PID: holder(f)}
+			if flockShared(f) == nil { // held by those who only read: they leave no number
+				err = &LockedError{Path: path}
+			}
 		} else {
 			err = fmt.Errorf("recovery: lock %s: %w", path, err)
 		}

@@ -42,6 +42,7 @@ Flags of a verb: comqtt recover VERB --help
 func (p *program) recoverVerbs() []verb {
 	return []verb{
 		// Looking: package recovery/inspect, one file here for each.
+		p.inspectVerb(),
 		// Writing: package recovery/restore; repair, salvage, restore come here.
 	}
 }

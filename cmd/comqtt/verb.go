@@ -80,7 +80,7 @@ func verbHelp(full string, v *verb, flags []verbFlag) string {
 		if def == "" {
 			def = "none"
 		}
-		fmt.Fprintf(&b, "   %-25s %s (%s)\n", strings.TrimSpace("--"+f.name+" "+f.value), f.usage, def)
+		fmt.Fprintf(&b, "   %-26s %s (%s)\n", strings.TrimSpace("--"+f.name+" "+f.value), f.usage, def)
 	}
 	if v.notes != "" {
 		b.WriteString("\n" + v.notes + "\n")

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/wind-c/comqtt/v3/broker/packets"
+	"github.com/wind-c/comqtt/v3/session/topic"
 	"github.com/wind-c/comqtt/v3/wal/record"
 )
 
@@ -26,6 +27,7 @@ type inbound struct {
 
 	aliases  []string            // topic aliases of the client, by number
 	routes   map[string]*route   // cache of matches
+	seen     *sightings          // what else was published to, for the cache
 	received map[uint16]struct{} // QoS 2 identifiers of a client without a durable session
 	held     []held              // publishes that wait for room on the disk
 	filters  map[string]struct{} // subscribed to on this connection, for the limit
@@ -45,6 +47,8 @@ type work struct {
 	choices []record.Choice
 	encoded []byte
 	cache   []encoding
+	found   route         // of a topic that is not in the cache
+	matches topic.Matches // for found
 }
 
 const (
@@ -199,6 +203,8 @@ func (in *inbound) release(s *Server) {
 	if cap(w.batch.body) > batchBytes {
 		w.batch = batch{}
 	}
+	w.found.forget()
+	clear(w.matches.Groups)
 	s.works.Put(w)
 }
 

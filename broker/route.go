@@ -2,6 +2,7 @@ package broker
 
 import (
 	"cmp"
+	"hash/maphash"
 	"slices"
 
 	"github.com/wind-c/comqtt/v3/broker/core"
@@ -10,8 +11,28 @@ import (
 	"github.com/wind-c/comqtt/v3/wal/record"
 )
 
-// routesMax bounds the match cache of a connection.
-const routesMax = 1024
+// The match cache of a connection: routesMax bounds it, and beyond routesFree
+// topics only one that comes again soon is kept. A publisher to a great many
+// topics would throw each route away before its topic returns.
+const (
+	routesMax  = 1024
+	routesFree = 16
+)
+
+// sightings remembers topics that were published to lately, by their hash: a
+// place for each of routesMax topics, which the next one with the same place
+// takes over.
+type sightings [routesMax]uint16
+
+// again reports whether a topic was seen lately, and remembers it.
+func (t *sightings) again(hash uint64) bool {
+	at, tag := &t[hash%routesMax], uint16(hash>>48)|1
+	if *at == tag {
+		return true
+	}
+	*at = tag
+	return false
+}
 
 // route is where messages of one topic go, as of one generation of the
 // subscription index.
@@ -52,7 +73,7 @@ type member struct {
 }
 
 // route returns where messages of a topic go, from the cache when the index
-// has not changed.
+// has not changed. It is valid until the next call.
 func (c *conn) route(name []byte) (*route, error) {
 	gen := c.srv.generation.Load()
 	if r := c.in.routes[string(name)]; r != nil && (r.generation == gen || r.denied) {
@@ -64,6 +85,10 @@ func (c *conn) route(name []byte) (*route, error) {
 	if a := c.srv.opts.Authenticator; a != nil && !a.Authorize(c.info(), string(name), true) {
 		return &route{denied: true}, nil
 	}
+	if !c.worthKeeping(name) {
+		c.srv.matchInto(name, &c.in.found, &c.in.matches)
+		return &c.in.found, nil
+	}
 	r := c.srv.match(name)
 	if c.in.routes == nil || len(c.in.routes) >= routesMax {
 		c.in.routes = make(map[string]*route)
@@ -72,16 +97,35 @@ func (c *conn) route(name []byte) (*route, error) {
 	return r, nil
 }
 
+// worthKeeping reports whether the route of a topic that is not in the cache,
+// or outdated there, goes into it.
+func (c *conn) worthKeeping(name []byte) bool {
+	in := &c.in
+	if len(in.routes) < routesFree || in.routes[string(name)] != nil {
+		return true
+	}
+	if in.seen == nil {
+		in.seen = new(sightings)
+	}
+	return in.seen.again(maphash.Bytes(c.srv.seed, name))
+}
+
 // outdated reports whether the index changed since the route was found.
 func (c *conn) outdated(r *route) bool { return r.generation != c.srv.generation.Load() }
 
 // match looks a topic up in the index. It may be called from any goroutine.
 func (s *Server) match(name []byte) *route {
+	var r route
+	s.matchInto(name, &r, new(topic.Matches))
+	return &r
+}
+
+// matchInto is match with memory that was used before.
+func (s *Server) matchInto(name []byte, r *route, m *topic.Matches) {
 	s.indexMu.RLock()
 	defer s.indexMu.RUnlock()
-	r := &route{generation: s.generation.Load()}
-	var m topic.Matches
-	s.machine.Index().Match(name, &m)
+	*r = route{generation: s.generation.Load(), targets: r.targets[:0], groups: r.groups[:0]}
+	s.machine.Index().Match(name, m)
 	if m.Filters > 1 {
 		slices.SortStableFunc(m.Subs, func(a, b topic.Sub) int { return cmp.Compare(a.Ref, b.Ref) })
 	}
@@ -96,7 +140,13 @@ func (s *Server) match(name []byte) *route {
 	for _, g := range m.Groups {
 		r.addGroup(s, g)
 	}
-	return r
+}
+
+// forget lets go of what a route refers to and keeps its memory.
+func (r *route) forget() {
+	clear(r.targets)
+	clear(r.groups)
+	r.targets, r.groups = r.targets[:0], r.groups[:0]
 }
 
 // add adds a client by the subscriptions of it that match.

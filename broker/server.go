@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"net"
 	"sync"
@@ -74,6 +75,8 @@ type Server struct {
 	outBuffers      sync.Pool
 	stats           stats
 
+	seed maphash.Seed // of the match caches
+
 	// The subscription index and who is connected; see the package comment.
 	indexMu    sync.RWMutex
 	generation atomic.Uint64
@@ -107,7 +110,7 @@ func New(o *Options) (*Server, error) {
 	s := &Server{
 		opts: opts, conns: make(map[*conn]struct{}), fatal: make(chan error, 1), stopped: make(chan struct{}),
 		lane: newLane(opts.Limits.LaneRecords, opts.Limits.LaneBytes), rounds: make(chan *round, 1), spareItems: make(chan []item, 4), loader: newLoader(),
-		inBudget: newBudget(opts.Limits.InboundBytes), free: freeSpace,
+		inBudget: newBudget(opts.Limits.InboundBytes), free: freeSpace, seed: maphash.MakeSeed(),
 		byClient: make(map[string]*conn), byEpoch: make(map[record.Epoch]*conn), dispatching: make(map[core.GroupKey]int),
 	}
 	s.wheel = newWheel(s)

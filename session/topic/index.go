@@ -303,6 +303,12 @@ func (x *Index) step(level []byte, hidden bool, m *Matches) {
 		if n.kid == 0 && n.more == 0 {
 			continue
 		}
+		if n.more == 0 && len(m.here) == 1 { // one word to compare with is sooner compared than hashed
+			if t.words.at(n.kidWord).text == string(level) {
+				next = append(next, n.kid)
+			}
+			continue
+		}
 		if !known {
 			known, w = true, t.ids.m[string(level)]
 		}

@@ -43,35 +43,37 @@ func TestCommitDoesNotAllocate(t *testing.T) {
 }
 
 func TestReadersDoNotAllocate(t *testing.T) {
-	o := options(t)
-	o.SegmentSize = 64 << 10
-	l := mustOpen(t, o)
-	for l.Last() < 30_000 {
-		commit(t, l, 300)
-	}
-	buf := make([]byte, 0, 4096)
-	index := uint64(0)
-	read := func() {
-		index = (index + 1117) % l.Last()
-		var err error
-		if buf, err = l.ReadRecord(index+1, buf[:0]); err != nil {
-			t.Fatal(err)
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		o := options(t)
+		o.SegmentSize = 64 << 10
+		l := mustOpen(t, o)
+		for l.Last() < 30_000 {
+			commit(t, l, 300)
 		}
-	}
-	for range 200 { // opens the files, grows the buffers
-		read()
-	}
-	if n := testing.AllocsPerRun(1000, read); n != 0 {
-		t.Errorf("ReadRecord: %v allocations", n)
-	}
-	segments := len(l.Segments())
-	records := func(uint64, []byte) error { return nil }
-	n := testing.AllocsPerRun(10, func() {
-		if err := l.Replay(0, func(f *Frame) error { return f.Records(records) }); err != nil {
-			t.Fatal(err)
+		buf := make([]byte, 0, 4096)
+		index := uint64(0)
+		read := func() {
+			index = (index + 1117) % l.Last()
+			var err error
+			if buf, err = l.ReadRecord(index+1, buf[:0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 200 { // opens the files, grows the buffers
+			read()
+		}
+		if n := testing.AllocsPerRun(1000, read); n != 0 {
+			t.Errorf("ReadRecord: %v allocations", n)
+		}
+		segments := len(l.Segments())
+		records := func(uint64, []byte) error { return nil }
+		n := testing.AllocsPerRun(10, func() {
+			if err := l.Replay(0, func(f *Frame) error { return f.Records(records) }); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if perSegment := n / float64(segments); perSegment > 8 { // opening a file
+			t.Errorf("Replay: %v allocations for %d segments", n, segments)
 		}
 	})
-	if perSegment := n / float64(segments); perSegment > 8 { // opening a file
-		t.Errorf("Replay: %v allocations for %d segments", n, segments)
-	}
 }

@@ -10,9 +10,12 @@ func (o *Options) engine() OpenEngine {
 	return o.Engine
 }
 
+// optionsFunc is options, with an engine.
+type optionsFunc func(testing.TB) Options
+
 // eachEngine runs a test over both engines: what a Log promises does not depend
 // on who writes its files.
-func eachEngine(t *testing.T, test func(t *testing.T, options func(testing.TB) Options)) {
+func eachEngine(t *testing.T, test func(t *testing.T, options optionsFunc)) {
 	t.Helper()
 	for _, name := range []string{EngineTidwall, EngineNative} {
 		open, err := EngineNamed(name)

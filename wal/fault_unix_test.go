@@ -3,6 +3,7 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +50,9 @@ func (d *faultDisk) settle(name string) {
 		d.t.Fatal(err)
 	}
 	d.synced[name] = info.Size()
+	if tail := d.Engine.Tail(); name == segmentName(tail.Segment) {
+		d.synced[name] = tail.Offset // zeros may follow
+	}
 }
 
 func (d *faultDisk) settleNames() {
@@ -133,15 +138,18 @@ func (d faultDir) handle() directory {
 	return d.faultDisk.directory
 }
 
-// powerCut returns the files with only what was synced.
-func (d *faultDisk) powerCut() files {
-	out := files{}
+// powerCut returns the files with only what was synced: the rest is cut off, as
+// of a file that had grown, or zero, as of one that was preallocated.
+func (d *faultDisk) powerCut() (cut, zero files) {
+	cut, zero = files{}, files{}
 	for name, b := range readFiles(d.t, d.dir) {
 		if d.names[name] {
-			out[name] = b[:d.synced[name]]
+			n := d.synced[name]
+			cut[name] = b[:n]
+			zero[name] = append(bytes.Clone(b[:n]), make([]byte, int64(len(b))-n)...)
 		}
 	}
-	return out
+	return cut, zero
 }
 
 // openFaulty opens a log over a faultDisk.
@@ -196,36 +204,38 @@ func workload(l *Log) (acked uint64, err error) {
 // in the log after a power cut that takes every unsynced byte and name, and
 // after a kill that takes none; and nothing may be written after a failure.
 func TestFaultSweep(t *testing.T) {
-	t.Parallel()
-	for _, mode := range []SyncMode{SyncAlways, SyncNever} {
-		for _, k := range []struct {
-			name      string
-			half, lie bool
-		}{{"clean", false, false}, {"half a frame", true, false}, {"error after success", false, true}} {
-			if thin && k.half {
-				continue
-			}
-			t.Run(mode.String()+" "+k.name, func(t *testing.T) {
-				ops := 0
-				for n := 1; ; n++ {
-					o := options(t)
-					o.Sync = mode
-					d := &faultDisk{failAt: n, half: k.half, lie: k.lie}
-					l := openFaulty(t, o, d)
-					acked, err := workload(l)
-					checkPoison(t, l, d, n, err)
-					checkAfterFault(t, o, d, n, acked)
-					if err == nil {
-						break
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		t.Parallel()
+		for _, mode := range []SyncMode{SyncAlways, SyncNever} {
+			for _, k := range []struct {
+				name      string
+				half, lie bool
+			}{{"clean", false, false}, {"half a frame", true, false}, {"error after success", false, true}} {
+				if thin && k.half {
+					continue
+				}
+				t.Run(mode.String()+" "+k.name, func(t *testing.T) {
+					ops := 0
+					for n := 1; ; n++ {
+						o := options(t)
+						o.Sync = mode
+						d := &faultDisk{failAt: n, half: k.half, lie: k.lie}
+						l := openFaulty(t, o, d)
+						acked, err := workload(l)
+						checkPoison(t, l, d, n, err)
+						checkAfterFault(t, o, d, n, acked)
+						if err == nil {
+							break
+						}
+						ops++
 					}
-					ops++
-				}
-				if ops < 50 && mode == SyncAlways || ops < 40 {
-					t.Fatalf("only %d operations", ops)
-				}
-			})
+					if ops < 50 && mode == SyncAlways || ops < 40 {
+						t.Fatalf("only %d operations", ops)
+					}
+				})
+			}
 		}
-	}
+	})
 }
 
 // checkPoison checks that the failure was final.
@@ -256,7 +266,8 @@ func checkPoison(t *testing.T, l *Log, d *faultDisk, n int, err error) {
 // checkAfterFault opens what a power cut and what a kill leave.
 func checkAfterFault(t *testing.T, o Options, d *faultDisk, n int, acked uint64) {
 	t.Helper()
-	for what, disk := range map[string]files{"power cut": d.powerCut(), "kill": readFiles(t, o.Dir)} {
+	cut, zero := d.powerCut()
+	for what, disk := range map[string]files{"power cut": cut, "power cut, zeros": zero, "kill": readFiles(t, o.Dir)} {
 		disk.write(t, o.Dir)
 		l, _, err := Open(o)
 		if err != nil {
@@ -272,117 +283,125 @@ func checkAfterFault(t *testing.T, o Options, d *faultDisk, n int, acked uint64)
 
 // Every hook can fail, and its error is final.
 func TestHookErrorsPoison(t *testing.T) {
-	fail := func(uint64) error { return errFault }
-	for name, h := range map[string]*Hooks{
-		"before write":  {BeforeWrite: fail},
-		"after write":   {AfterWrite: fail},
-		"before sync":   {BeforeSync: fail},
-		"after sync":    {AfterSync: fail},
-		"before rotate": {BeforeRotate: fail},
-		"after rotate":  {AfterRotate: fail},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := options(t)
-			o.Hooks = h
-			l := mustOpen(t, o)
-			var err error
-			for range 100 {
-				if err = l.Commit(frame(l.Last(), 3)); err != nil {
-					break
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		fail := func(uint64) error { return errFault }
+		for name, h := range map[string]*Hooks{
+			"before write":  {BeforeWrite: fail},
+			"after write":   {AfterWrite: fail},
+			"before sync":   {BeforeSync: fail},
+			"after sync":    {AfterSync: fail},
+			"before rotate": {BeforeRotate: fail},
+			"after rotate":  {AfterRotate: fail},
+		} {
+			t.Run(name, func(t *testing.T) {
+				o := options(t)
+				o.Hooks = h
+				l := mustOpen(t, o)
+				var err error
+				for range 100 {
+					if err = l.Commit(frame(l.Last(), 3)); err != nil {
+						break
+					}
 				}
-			}
-			if !errors.Is(err, ErrPoisoned) || !errors.Is(err, errFault) {
-				t.Fatal(err)
-			}
-			acked := l.Last()
-			if err := l.Close(); !errors.Is(err, errFault) {
-				t.Fatal(err)
-			}
-			o.Hooks = nil
-			l = mustOpen(t, o)
-			if l.Last() < acked || l.Last() > acked+3 {
-				t.Fatalf("log ends at %d, acknowledged %d", l.Last(), acked)
-			}
-			verify(t, l, 1, l.Last())
-		})
-	}
+				if !errors.Is(err, ErrPoisoned) || !errors.Is(err, errFault) {
+					t.Fatal(err)
+				}
+				acked := l.Last()
+				if err := l.Close(); !errors.Is(err, errFault) {
+					t.Fatal(err)
+				}
+				o.Hooks = nil
+				l = mustOpen(t, o)
+				if l.Last() < acked || l.Last() > acked+3 {
+					t.Fatalf("log ends at %d, acknowledged %d", l.Last(), acked)
+				}
+				verify(t, l, 1, l.Last())
+			})
+		}
+	})
 }
 
 // A failed unlink is not final: the segment stays and the call can be repeated.
 func TestDropFailureIsNotFinal(t *testing.T) {
-	o := options(t)
-	fail := true
-	o.Hooks = &Hooks{BeforeUnlink: func(last uint64) error {
-		if fail && last > 20 {
-			return errFault
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		o := options(t)
+		fail := true
+		o.Hooks = &Hooks{BeforeUnlink: func(last uint64) error {
+			if fail && last > 20 {
+				return errFault
+			}
+			return nil
+		}}
+		l := mustOpen(t, o)
+		for len(l.Segments()) < 6 {
+			commit(t, l, 3)
 		}
-		return nil
-	}}
-	l := mustOpen(t, o)
-	for len(l.Segments()) < 6 {
-		commit(t, l, 3)
-	}
-	segs := l.Segments()
-	if err := l.DropBefore(l.Last()); !errors.Is(err, errFault) || errors.Is(err, ErrPoisoned) {
-		t.Fatal(err)
-	}
-	if n := len(l.Segments()); n == 6 || n == 1 {
-		t.Fatalf("%d segments left", n)
-	}
-	verify(t, l, l.First(), l.Last())
-	fail = false
-	if err := l.DropBefore(l.Last()); err != nil {
-		t.Fatal(err)
-	}
-	if l.First() != segs[5].First && l.First() != segs[4].First {
-		t.Fatalf("first is %d: %+v", l.First(), segs)
-	}
-	verify(t, l, l.First(), l.Last())
-	commit(t, l, 1)
+		segs := l.Segments()
+		if err := l.DropBefore(l.Last()); !errors.Is(err, errFault) || errors.Is(err, ErrPoisoned) {
+			t.Fatal(err)
+		}
+		if n := len(l.Segments()); n == 6 || n == 1 {
+			t.Fatalf("%d segments left", n)
+		}
+		verify(t, l, l.First(), l.Last())
+		fail = false
+		if err := l.DropBefore(l.Last()); err != nil {
+			t.Fatal(err)
+		}
+		if l.First() != segs[5].First && l.First() != segs[4].First {
+			t.Fatalf("first is %d: %+v", l.First(), segs)
+		}
+		verify(t, l, l.First(), l.Last())
+		commit(t, l, 1)
+	})
 }
 
 // The kernel's own error: a limit on the file size makes a write fail half-way,
 // as a full disk does. In a process of its own, because the limit is the
 // process's.
 func TestWriteFailsHalfWay(t *testing.T) {
-	if dir := os.Getenv("WAL_TEST_LIMITED_DIR"); dir != "" {
-		limitedWriter(t, dir)
-		return
-	}
-	o := options(t)
-	o.SegmentSize = DefaultSegmentSize
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, "-test.run=^TestWriteFailsHalfWay$", "-test.v")
-	cmd.Env = append(os.Environ(), "WAL_TEST_LIMITED_DIR="+o.Dir)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	info, err := os.Stat(filepath.Join(o.Dir, segmentName(1)))
-	if err != nil || info.Size() != fileLimit {
-		t.Fatalf("segment has %d bytes, want a write cut off at %d: %v", info.Size(), fileLimit, err)
-	}
-	var acked uint64
-	if _, err := fmt.Sscanf(string(readFiles(t, o.Dir)["acked"]), "%d", &acked); err != nil || acked == 0 {
-		t.Fatalf("%d, %v", acked, err)
-	}
-	l, r := mustReport(t, o)
-	if r.TornBytes == 0 || l.Last() != acked {
-		t.Fatalf("log ends at %d, acknowledged %d: %+v", l.Last(), acked, r)
-	}
-	checkSaved(t, r)
-	verify(t, l, 1, acked)
-	commit(t, l, 1)
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		o := options(t)
+		o.SegmentSize = DefaultSegmentSize
+		if dir := os.Getenv("WAL_TEST_LIMITED_DIR"); dir != "" {
+			o.Dir = dir
+			limitedWriter(t, o)
+			return
+		}
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(exe, "-test.run=^"+strings.Replace(t.Name(), "/", "$/^", 1)+"$", "-test.v")
+		cmd.Env = append(os.Environ(), "WAL_TEST_LIMITED_DIR="+o.Dir)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		content := bytes.TrimRight(readFiles(t, o.Dir)[segmentName(1)], "\x00")
+		if len(content) != fileLimit {
+			t.Fatalf("segment has %d bytes, want a write cut off at %d", len(content), fileLimit)
+		}
+		var acked uint64
+		if _, err := fmt.Sscanf(string(readFiles(t, o.Dir)["acked"]), "%d", &acked); err != nil || acked == 0 {
+			t.Fatalf("%d, %v", acked, err)
+		}
+		l, r := mustReport(t, o)
+		if r.TornBytes == 0 || l.Last() != acked {
+			t.Fatalf("log ends at %d, acknowledged %d: %+v", l.Last(), acked, r)
+		}
+		checkSaved(t, r)
+		verify(t, l, 1, acked)
+		commit(t, l, 1)
+	})
 }
 
 const fileLimit = 10_000
 
-func limitedWriter(t *testing.T, dir string) {
+func limitedWriter(t *testing.T, o Options) {
 	signal.Ignore(syscall.SIGXFSZ)
-	l := mustOpen(t, Options{Dir: dir, StoreID: testStore, IdleMark: time.Millisecond})
+	o.IdleMark = time.Millisecond
+	l := mustOpen(t, o)
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: fileLimit, Max: fileLimit}); err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +417,7 @@ func limitedWriter(t *testing.T, dir string) {
 			t.Fatalf("%v, then %v", err, again)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "acked"), fmt.Append(nil, l.Durable()), filePerm); err != nil {
+	if err := os.WriteFile(filepath.Join(o.Dir, "acked"), fmt.Append(nil, l.Durable()), filePerm); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); !errors.Is(err, syscall.EFBIG) {

@@ -26,23 +26,26 @@ type modelLog struct {
 // TestModel runs random commits, syncs, marks, drops, reads, clean and unclean
 // reopens in every sync mode against the model.
 func TestModel(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(rt *rapid.T) {
-		o := options(t)
-		o.Sync = rapid.SampledFrom([]SyncMode{SyncAlways, SyncNever}).Draw(rt, "sync")
-		o.Compress = rapid.SampledFrom([]CompressMode{CompressAuto, CompressOff}).Draw(rt, "compress")
-		o.SegmentSize = rapid.Int64Range(segmentSizeMin, 20_000).Draw(rt, "segment size")
-		o.Next = rapid.SampledFrom([]uint64{0, 1, 2, 1 << 40}).Draw(rt, "next")
-		m := &modelLog{t: rt, outer: t, o: o, recs: map[uint64][]byte{}}
-		m.first = max(1, o.Next)
-		m.last, m.durable = m.first-1, m.first-1
-		m.open()
-		rt.Repeat(map[string]func(*rapid.T){
-			"commit": m.commit, "sync": m.sync, "mark": m.mark, "drop": m.drop, "reopen": m.reopen,
-			"kill": m.kill, "read": m.read, "replay": m.replay, "": m.check,
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		t.Parallel()
+		rapid.Check(t, func(rt *rapid.T) {
+			o := options(t)
+			o.Sync = rapid.SampledFrom([]SyncMode{SyncAlways, SyncNever}).Draw(rt, "sync")
+			o.Compress = rapid.SampledFrom([]CompressMode{CompressAuto, CompressOff}).Draw(rt, "compress")
+			o.SegmentSize = rapid.Int64Range(segmentSizeMin, 20_000).Draw(rt, "segment size")
+			o.Next = rapid.SampledFrom([]uint64{0, 1, 2, 1 << 40}).Draw(rt, "next")
+			m := &modelLog{t: rt, outer: t, o: o, recs: map[uint64][]byte{}}
+			m.first = max(1, o.Next)
+			m.last, m.durable = m.first-1, m.first-1
+			m.open()
+			defer func() { _ = m.l.Close() }() // also if rapid gives the sequence up
+			rt.Repeat(map[string]func(*rapid.T){
+				"commit": m.commit, "sync": m.sync, "mark": m.mark, "drop": m.drop, "reopen": m.reopen,
+				"kill": m.kill, "read": m.read, "replay": m.replay, "": m.check,
+			})
+			m.replay(rt)
+			m.close()
 		})
-		m.replay(rt)
-		m.close()
 	})
 }
 
@@ -156,8 +159,9 @@ func (m *modelLog) kill(rt *rapid.T) {
 	old.fail(errFault)
 	tail := m.l.Segments()[len(m.l.Segments())-1]
 	b := disk[tail.Name]
-	cut := rapid.IntRange(m.durableBytes(tail.Number, b), len(b)).Draw(rt, "cut")
-	disk[tail.Name] = b[:cut]
+	cut := rapid.IntRange(m.durableBytes(tail.Number, b), int(tail.Size)).Draw(rt, "cut")
+	size := rapid.SampledFrom([]int{cut, len(b)}).Draw(rt, "size")
+	disk[tail.Name] = append(b[:cut:cut], make([]byte, size-cut)...)
 	dir := fastDir(m.outer)
 	disk.write(m.outer, dir)
 	m.o.Dir = dir
@@ -166,7 +170,7 @@ func (m *modelLog) kill(rt *rapid.T) {
 
 // durableBytes returns the end of the last durable entry of the segment.
 func (m *modelLog) durableBytes(number uint64, content []byte) (end int) {
-	for ; number <= m.l.synced.Load() && end < len(content); number++ {
+	for ; number <= min(m.l.synced.Load(), m.l.entry.Load()); number++ {
 		size, n := binary.Uvarint(content[end:])
 		end += n + int(size)
 	}
@@ -211,7 +215,7 @@ func (m *modelLog) check(*rapid.T) {
 			m.l.First(), m.l.Last(), m.l.Durable(), m.l.Err(), m.first, m.last, m.durable)
 	}
 	var size int64
-	for _, b := range readFiles(m.outer, m.o.Dir) {
+	for _, b := range readFiles(m.outer, m.o.Dir).used(m.l) {
 		size += int64(len(b))
 	}
 	if size != m.l.Bytes() {

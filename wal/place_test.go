@@ -114,95 +114,101 @@ func TestWhatFollowsDamage(t *testing.T) {
 // Segments that change places under an open log: intact frames in the wrong
 // place are not served.
 func TestReadersCheckThePlace(t *testing.T) {
-	o := options(t)
-	l := mustOpen(t, o)
-	rec := bytes.Repeat([]byte("x"), 100) // frames of one size: offsets agree
-	for len(l.Segments()) < 4 {
-		if err := l.Commit(&Frame{Count: 1, Body: AppendRecord(nil, rec)}); err != nil {
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		o := options(t)
+		l := mustOpen(t, o)
+		rec := bytes.Repeat([]byte("x"), 100) // frames of one size: offsets agree
+		for len(l.Segments()) < 4 {
+			if err := l.Commit(&Frame{Count: 1, Body: AppendRecord(nil, rec)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a, b := l.Segments()[1], l.Segments()[2]
+		for _, rename := range [][2]string{{a.Path, a.Path + "x"}, {b.Path, a.Path}, {a.Path + "x", b.Path}} {
+			if err := os.Rename(rename[0], rename[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var corrupt *CorruptError
+		if _, err := l.ReadRecord(a.First+1, nil); !errors.As(err, &corrupt) || !errors.Is(err, ErrOrder) {
 			t.Fatal(err)
 		}
-	}
-	a, b := l.Segments()[1], l.Segments()[2]
-	for _, rename := range [][2]string{{a.Path, a.Path + "x"}, {b.Path, a.Path}, {a.Path + "x", b.Path}} {
-		if err := os.Rename(rename[0], rename[1]); err != nil {
+		if err := l.Replay(a.First, func(*Frame) error { return nil }); !errors.As(err, &corrupt) || !errors.Is(err, ErrOrder) {
 			t.Fatal(err)
 		}
-	}
-	var corrupt *CorruptError
-	if _, err := l.ReadRecord(a.First+1, nil); !errors.As(err, &corrupt) || !errors.Is(err, ErrOrder) {
-		t.Fatal(err)
-	}
-	if err := l.Replay(a.First, func(*Frame) error { return nil }); !errors.As(err, &corrupt) || !errors.Is(err, ErrOrder) {
-		t.Fatal(err)
-	}
+	})
 }
 
 // The copy of the last segment is compared with what was scanned: bytes that
 // came back different are not put in its place.
 func TestRewriteChecksTheCopy(t *testing.T) {
-	o := options(t)
-	l := mustOpen(t, o)
-	commit(t, l, 3)
-	before := readFiles(t, o.Dir)
-	content := before[segmentName(1)]
-	for off := range content {
-		bad := bytes.Clone(content)
-		bad[off] ^= 1
-		if err := l.rewrite(segmentName(1), bytes.NewReader(bad), int64(len(bad)), nil); err == nil {
-			t.Fatalf("byte %d differs, not noticed", off)
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		o := options(t)
+		l := mustOpen(t, o)
+		commit(t, l, 3)
+		before := readFiles(t, o.Dir)
+		content := before.used(l)[segmentName(1)]
+		for off := range content {
+			bad := bytes.Clone(content)
+			bad[off] ^= 1
+			if err := l.rewrite(segmentName(1), bytes.NewReader(bad), int64(len(bad)), nil); err == nil {
+				t.Fatalf("byte %d differs, not noticed", off)
+			}
 		}
-	}
-	other := newChain() // intact, of the same length, but not what was scanned
-	f := frame(0, 3)
-	f.First, f.Time = 1, f.Time+1
-	other.add(*f, testStore)
-	if len(other.out) != len(content) {
-		t.Fatalf("%d bytes, want %d", len(other.out), len(content))
-	}
-	if err := l.rewrite(segmentName(1), bytes.NewReader(other.out), int64(len(content)), nil); err == nil {
-		t.Fatal("another frame was taken")
-	}
-	for size := range content {
-		if err := l.rewrite(segmentName(1), bytes.NewReader(content[:size]), int64(len(content)), nil); err == nil {
-			t.Fatalf("copy of %d of %d bytes was taken", size, len(content))
+		other := newChain() // intact, of the same length, but not what was scanned
+		f := frame(0, 3)
+		f.First, f.Time = 1, f.Time+1
+		other.add(*f, testStore)
+		if len(other.out) != len(content) {
+			t.Fatalf("%d bytes, want %d", len(other.out), len(content))
 		}
-	}
-	if !readFiles(t, o.Dir).equal(before) {
-		t.Fatal("the segment was replaced")
-	}
-	if err := l.rewrite(segmentName(1), bytes.NewReader(content), int64(len(content)), nil); err != nil {
-		t.Fatal(err)
-	}
+		if err := l.rewrite(segmentName(1), bytes.NewReader(other.out), int64(len(content)), nil); err == nil {
+			t.Fatal("another frame was taken")
+		}
+		for size := range content {
+			if err := l.rewrite(segmentName(1), bytes.NewReader(content[:size]), int64(len(content)), nil); err == nil {
+				t.Fatalf("copy of %d of %d bytes was taken", size, len(content))
+			}
+		}
+		if !readFiles(t, o.Dir).equal(before) {
+			t.Fatal("the segment was replaced")
+		}
+		if err := l.rewrite(segmentName(1), bytes.NewReader(content), int64(len(content)), nil); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // A segment is kept as long as no later one has a durable frame, and what is
 // dropped is synced.
 func TestDropKeepsADurableFrame(t *testing.T) {
-	o := options(t)
-	o.Sync = SyncNever
-	l := mustOpen(t, o)
-	spy := &countingDir{directory: l.drop}
-	l.drop = spy
-	for len(l.Segments()) < 4 {
-		commit(t, l, 2)
-	}
-	segs := l.Segments()
-	for range 2 { // with an empty last segment, and with one that is not durable
-		if err := l.DropBefore(l.Last() + 1); err != nil {
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		o := options(t)
+		o.Sync = SyncNever
+		l := mustOpen(t, o)
+		spy := &countingDir{directory: l.drop}
+		l.drop = spy
+		for len(l.Segments()) < 4 {
+			commit(t, l, 2)
+		}
+		segs := l.Segments()
+		for range 2 { // with an empty last segment, and with one that is not durable
+			if err := l.DropBefore(l.Last() + 1); err != nil {
+				t.Fatal(err)
+			}
+			if l.First() != segs[2].First || spy.syncs != 1 {
+				t.Fatalf("first is %d, want %d; %d syncs", l.First(), segs[2].First, spy.syncs)
+			}
+			commit(t, l, 1)
+		}
+		if err := l.Sync(); err != nil {
 			t.Fatal(err)
 		}
-		if l.First() != segs[2].First || spy.syncs != 1 {
-			t.Fatalf("first is %d, want %d; %d syncs", l.First(), segs[2].First, spy.syncs)
+		if err := l.DropBefore(l.Last()); err != nil || l.First() != segs[3].First || spy.syncs != 2 {
+			t.Fatalf("first is %d, want %d; %d syncs; %v", l.First(), segs[3].First, spy.syncs, err)
 		}
-		commit(t, l, 1)
-	}
-	if err := l.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.DropBefore(l.Last()); err != nil || l.First() != segs[3].First || spy.syncs != 2 {
-		t.Fatalf("first is %d, want %d; %d syncs; %v", l.First(), segs[3].First, spy.syncs, err)
-	}
-	verify(t, l, segs[3].First, l.Last())
+		verify(t, l, segs[3].First, l.Last())
+	})
 }
 
 type countingDir struct {
@@ -214,24 +220,26 @@ func (d *countingDir) Sync() error { d.syncs++; return d.directory.Sync() }
 
 // What is committed while a sync runs is not taken for synced.
 func TestSyncCoversOnlyWhatWasThere(t *testing.T) {
-	o := options(t)
-	o.Sync = SyncNever
-	var l *Log
-	armed := false
-	o.Hooks = &Hooks{AfterSync: func(uint64) error {
-		if armed {
-			armed = false
-			commit(t, l, 2)
+	eachEngine(t, func(t *testing.T, options optionsFunc) {
+		o := options(t)
+		o.Sync = SyncNever
+		var l *Log
+		armed := false
+		o.Hooks = &Hooks{AfterSync: func(uint64) error {
+			if armed {
+				armed = false
+				commit(t, l, 2)
+			}
+			return nil
+		}}
+		l = mustOpen(t, o)
+		commit(t, l, 3)
+		armed = true
+		if err := l.Sync(); err != nil || l.Durable() != 3 || l.Last() != 5 {
+			t.Fatalf("durable %d of %d, %v", l.Durable(), l.Last(), err)
 		}
-		return nil
-	}}
-	l = mustOpen(t, o)
-	commit(t, l, 3)
-	armed = true
-	if err := l.Sync(); err != nil || l.Durable() != 3 || l.Last() != 5 {
-		t.Fatalf("durable %d of %d, %v", l.Durable(), l.Last(), err)
-	}
-	if err := l.Sync(); err != nil || l.Durable() != 5 {
-		t.Fatalf("durable %d, %v", l.Durable(), err)
-	}
+		if err := l.Sync(); err != nil || l.Durable() != 5 {
+			t.Fatalf("durable %d, %v", l.Durable(), err)
+		}
+	})
 }

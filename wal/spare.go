@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// zeroChunk is how much of a spare segment is zeroed with one write.
+// zeroChunk is how much of a segment is zeroed at once.
 const zeroChunk = 256 << 10
 
 // spare prepares the next segment, a file of zeros on stable storage, while the
@@ -20,7 +20,6 @@ type spare struct {
 	path string
 	size int64
 	sync func(*os.File) error // syncData
-	zero []byte
 
 	state atomic.Uint32
 	file  *os.File      // set in state spareReady
@@ -105,7 +104,9 @@ func (s *spare) make() (*os.File, error) {
 // errQuit ends the work on a spare.
 var errQuit = errors.New("wal: engine is closed")
 
-// fillZeros writes zeros from from to to. It ends early when quit is closed.
+// fillZeros writes zeros from from to to, not durably yet. It ends early when
+// quit is closed. Each chunk is on the disk before the next: a sync of the log
+// would have to wait behind all of them otherwise, which is 5 ms for 4 MiB.
 func fillZeros(f *os.File, from, to int64, quit <-chan struct{}) error {
 	if err := allocate(f, from, to-from); err != nil {
 		return err
@@ -118,6 +119,9 @@ func fillZeros(f *os.File, from, to int64, quit <-chan struct{}) error {
 		default:
 		}
 		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-from)], from)
+		if err == nil {
+			err = writeBack(f, from, int64(n))
+		}
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -51,6 +50,7 @@ type conn struct {
 	lastRead atomic.Int64 // time of the last packet, or of progress in a large one, seconds; for the keep-alive
 	holding  atomic.Bool  // publishes wait for room on the disk
 	eager    atomic.Bool  // acknowledgements go to the log at once: a backlog waits for them
+	twos     atomic.Int32 // len(out.twos)
 
 	will      *record.Will // of a client without a durable session; reader and apply loop, handed over by end
 	hasLogged bool         // the will is in the log
@@ -70,30 +70,6 @@ type conn struct {
 
 // errClosed ends a reader whose connection was ended by the broker.
 var errClosed = errors.New("broker: connection closed")
-
-// protocolError is a violation that is answered with a reason code.
-type protocolError struct {
-	code packets.Code
-	why  string
-}
-
-func (e *protocolError) Error() string { return fmt.Sprintf("%s: %s", e.code, e.why) }
-
-// violation returns the error for a broken rule of the specification.
-func violation(code packets.Code, why string) error { return &protocolError{code, why} }
-
-// codeOf returns the reason code that an error of the reader is answered with.
-func codeOf(err error) (packets.Code, bool) {
-	var pe *protocolError
-	if errors.As(err, &pe) {
-		return pe.code, true
-	}
-	var ce *packets.Error
-	if errors.As(err, &ce) {
-		return ce.Code, true
-	}
-	return 0, false
-}
 
 func (s *Server) newConn(nc net.Conn, listener string) *conn {
 	c := &conn{srv: s, nc: nc, listener: listener}
@@ -142,20 +118,22 @@ func (c *conn) run() {
 func (c *conn) leave(err error) {
 	defer c.srv.untrack(c)
 	c.in.release(c.srv)
-	code, answered := codeOf(err)
+	if v := c.brokenBy(err); v != nil {
+		c.violated(v)
+	}
+	code, _, answered := codeOf(err)
 	c.mu.Lock()
 	if c.reason == 0 {
 		c.reason = code
 	}
 	c.mu.Unlock()
 	if answered {
-		c.srv.stats.violations.Add(1)
-		c.log(slog.LevelDebug, "protocol violation", "error", err)
 		c.farewell(code)
 	}
 	c.finish() // before the socket closes: whoever has seen that finds the session disconnected
 	c.shut()
 	c.waitFlushed()
+	c.linger(err)
 	c.nc.Close()
 }
 
@@ -202,6 +180,7 @@ func (c *conn) farewell(code packets.Code) {
 		c.room()
 		d := packets.Disconnect{Code: code}
 		c.out.buf = d.AppendTo(c.out.buf, c.version)
+		c.out.why = true
 	}
 	c.closed = true
 }

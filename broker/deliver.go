@@ -44,6 +44,7 @@ func (s *Server) pump(c *conn) {
 		if e.Phase == session.PhaseRelease { // [MQTT-4.4.0-1]
 			c.room()
 			c.out.buf = packets.AppendAck(c.out.buf, c.version, packets.TypePubrel, e.PID, packets.CodeSuccess)
+			c.noteTwo(e.PID, true)
 			o.Sent()
 			continue
 		}
@@ -118,6 +119,9 @@ func (s *Server) sendInflight(c *conn, e *session.Entry[uint64], body []byte) {
 	if !c.encode(&m, e.QoS, pid, e.Resend, e.Retain, ids, life.hasLife, left) {
 		s.giveUp(c, e.PID, record.AckTooLarge)
 		return
+	}
+	if e.QoS == 2 {
+		c.noteTwo(pid, false)
 	}
 	e.Resend = false // counts against this connection's receive maximum
 	s.stats.messagesOut.Add(1)

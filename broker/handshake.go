@@ -3,7 +3,6 @@ package broker
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -25,7 +24,7 @@ func (c *conn) handshake() error {
 	rest, err := c.readConnect(&pk)
 	s.unauthenticated.Add(-1)
 	if err != nil {
-		c.refuse(&pk, err)
+		c.turnAway(&pk, err)
 		return err
 	}
 	err = c.accept(&pk)
@@ -33,7 +32,7 @@ func (c *conn) handshake() error {
 		err = c.checkConnack()
 	}
 	if err != nil {
-		c.refuse(&pk, err)
+		c.turnAway(&pk, err)
 		return err
 	}
 	c.in.connack = make(chan error, 1)
@@ -57,7 +56,7 @@ func (c *conn) handshake() error {
 // rest is what follows it in the buffer.
 func (c *conn) readConnect(pk *packets.Connect) (rest []byte, err error) {
 	limits := &c.srv.opts.Limits
-	if err := c.nc.SetReadDeadline(time.Now().Add(limits.ConnectTimeout)); err != nil {
+	if err := c.readUntil(time.Now().Add(limits.ConnectTimeout)); err != nil {
 		return nil, err
 	}
 	for {
@@ -73,18 +72,18 @@ func (c *conn) readConnect(pk *packets.Connect) (rest []byte, err error) {
 		}
 		if n > 0 {
 			if f.Type() != packets.TypeConnect {
-				return nil, violation(packets.CodeProtocolError, "the first packet is not a CONNECT [MQTT-3.1.0-1]")
+				return nil, violation(packets.CodeProtocolError, "MQTT-3.1.0-1", "the first packet is not a CONNECT")
 			}
 			if err := pk.Decode(f.Flags(), f.Body); err != nil {
 				return nil, err
 			}
-			if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+			if err := c.readUntil(time.Time{}); err != nil {
 				return nil, err
 			}
 			return c.in.buf[n:], nil
 		}
 		if len(c.in.buf) > 0 && c.in.buf[0]>>4 != byte(packets.TypeConnect) {
-			return nil, violation(packets.CodeProtocolError, "the first packet is not a CONNECT [MQTT-3.1.0-1]")
+			return nil, violation(packets.CodeProtocolError, "MQTT-3.1.0-1", "the first packet is not a CONNECT")
 		}
 		if err := c.fillBuffer(int(limits.MaxPacketBeforeAuth)); err != nil {
 			return nil, err
@@ -126,13 +125,17 @@ func (c *conn) accept(pk *packets.Connect) error {
 		c.keepAlive = most
 	}
 	if pk.Props.HasAuthMethod { // [MQTT-4.12.0-1]
-		return violation(packets.CodeBadAuthenticationMethod, "authentication methods are not supported")
+		return refuse(packets.CodeBadAuthenticationMethod, "authentication methods are not supported")
 	}
 	switch {
 	case len(pk.ClientID) > 0:
 		c.clientID = string(pk.ClientID)
 	case c.version == packets.V31 || c.version == packets.V311 && !pk.CleanStart: // [MQTT-3.1.3-8]
-		return violation(packets.CodeClientIdentifierNotValid, "an empty client identifier needs Clean Session 1")
+		statement := "3.1.1:MQTT-3.1.3-7"
+		if c.version == packets.V31 {
+			statement = "3.1:3.1"
+		}
+		return violation(packets.CodeClientIdentifierNotValid, statement, "an empty client identifier needs Clean Session 1")
 	default:
 		id, err := newClientID()
 		if err != nil {
@@ -144,10 +147,10 @@ func (c *conn) accept(pk *packets.Connect) error {
 	if a := s.opts.Authenticator; a != nil {
 		if !a.Authenticate(c.info(), pk.Password) {
 			s.stats.denied.Add(1)
-			return violation(packets.CodeBadUserNameOrPassword, "authentication failed")
+			return refuse(packets.CodeBadUserNameOrPassword, "authentication failed")
 		}
 	} else if !s.opts.AllowAnonymous {
-		return violation(packets.CodeNotAuthorized, "no authenticator is set and anonymous clients are not allowed")
+		return refuse(packets.CodeNotAuthorized, "no authenticator is set and anonymous clients are not allowed")
 	}
 	return c.acceptSession(pk)
 }
@@ -158,14 +161,14 @@ func (c *conn) acceptSession(pk *packets.Connect) error {
 		c.expiry = session.Forever
 	}
 	if c.expiry > 0 && c.srv.pushback.Load() && (pk.CleanStart || !c.srv.hasSession(c.clientID)) {
-		return violation(packets.CodeQuotaExceeded, "the disk is nearly full: no new durable sessions")
+		return refuse(packets.CodeQuotaExceeded, "the disk is nearly full: no new durable sessions")
 	}
 	if !pk.HasWill {
 		return nil
 	}
 	w := &pk.Will
 	if c.srv.opts.Authenticator != nil && !c.srv.opts.Authenticator.Authorize(c.info(), string(w.Topic), true) {
-		return violation(packets.CodeNotAuthorized, "not allowed to publish the will")
+		return refuse(packets.CodeNotAuthorized, "not allowed to publish the will")
 	}
 	if err := c.checkTopic(w.Topic); err != nil {
 		return err
@@ -218,17 +221,17 @@ func (c *conn) connectRecord(clean bool) []byte {
 	return r.AppendTo(nil)
 }
 
-// refuse answers a CONNECT that failed, if there is somebody to answer and a
+// turnAway answers a CONNECT that failed, if there is somebody to answer and a
 // code to answer with.
-func (c *conn) refuse(pk *packets.Connect, err error) {
-	code, ok := codeOf(err)
+func (c *conn) turnAway(pk *packets.Connect, err error) {
+	code, why, ok := codeOf(err)
 	if !ok {
 		if !isEOF(err) {
 			c.log(slog.LevelDebug, "no CONNECT", "error", err)
 		}
 		return
 	}
-	c.log(slog.LevelDebug, "connection refused", "error", err)
+	c.log(slog.LevelDebug, "connection refused", "code", code.String(), "reason", why)
 	v := pk.Version
 	if v == 0 {
 		if code != packets.CodeUnsupportedProtocolVersion {
@@ -245,9 +248,8 @@ func (c *conn) refuse(pk *packets.Connect, err error) {
 		}
 	}
 	ack := packets.Connack{Code: code}
-	var pe *protocolError
-	if v == packets.V5 && c.problems && errors.As(err, &pe) {
-		ack.Props.HasReasonString, ack.Props.ReasonString = true, []byte(pe.why)
+	if v == packets.V5 && c.problems {
+		ack.Props.HasReasonString, ack.Props.ReasonString = true, []byte(why)
 	}
 	most := int(pk.Props.MaximumPacketSize)
 	b := ack.AppendTo(nil, v)
@@ -261,6 +263,7 @@ func (c *conn) refuse(pk *packets.Connect, err error) {
 	if !c.closed {
 		c.room()
 		c.out.buf = append(c.out.buf, b...)
+		c.out.why = true
 	}
 	c.mu.Unlock()
 }
@@ -276,7 +279,7 @@ func (c *conn) checkConnack() error {
 	c.advertise(&ack.Props, min(expiry, c.srv.opts.Limits.MaxSessionExpiry))
 	c.expiry = expiry
 	if len(ack.AppendTo(nil, c.version)) > int(c.maxPacket) {
-		return violation(packets.CodePacketTooLarge, "the CONNACK is larger than the client's maximum packet size [MQTT-3.1.2-24]")
+		return refuse(packets.CodePacketTooLarge, "the CONNACK is larger than the client's maximum packet size [MQTT-3.1.2-24]")
 	}
 	return nil
 }
@@ -289,7 +292,7 @@ func (c *conn) checkAnswer(filters int) error {
 	}
 	a := packets.Unsuback{Codes: make([]packets.Code, filters)}
 	if len(a.AppendTo(nil, c.version)) > int(c.maxPacket) {
-		return violation(packets.CodePacketTooLarge, "the answer is larger than the client's maximum packet size [MQTT-3.1.2-24]")
+		return refuse(packets.CodePacketTooLarge, "the answer is larger than the client's maximum packet size [MQTT-3.1.2-24]")
 	}
 	return nil
 }

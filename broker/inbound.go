@@ -42,11 +42,14 @@ func (c *conn) handle(f packets.Frame) error {
 	case packets.TypeDisconnect:
 		return c.disconnected(f)
 	case packets.TypeConnect:
-		return violation(packets.CodeProtocolError, "a second CONNECT [MQTT-3.1.0-2]")
+		return violation(packets.CodeProtocolError, "MQTT-3.1.0-2", "a second CONNECT")
 	case packets.TypeAuth:
-		return violation(packets.CodeProtocolError, "AUTH without an authentication method [MQTT-4.12.0-7]")
+		if c.version != packets.V5 {
+			return violation(packets.CodeMalformedPacket, "3.1.1:2.2.1", "reserved packet type 15")
+		}
+		return violation(packets.CodeProtocolError, "MQTT-4.12.0-7", "AUTH without an authentication method")
 	}
-	return violation(packets.CodeProtocolError, "a packet that only a server sends")
+	return violation(packets.CodeProtocolError, "2.1.2", "a packet that only a server sends")
 }
 
 // disconnected takes the DISCONNECT of the client.
@@ -60,7 +63,7 @@ func (c *conn) disconnected(f packets.Frame) error {
 	}
 	if d.Props.HasSessionExpiry {
 		if c.expiry == 0 && d.Props.SessionExpiry != 0 {
-			return violation(packets.CodeProtocolError, "session expiry was 0 in the CONNECT (section 3.14.2.2.2)")
+			return violation(packets.CodeProtocolError, "3.14.2.2.2", "session expiry was 0 in the CONNECT")
 		}
 		c.expiry, c.newExpiry = d.Props.SessionExpiry, true
 	}
@@ -73,10 +76,10 @@ func (c *conn) disconnected(f packets.Frame) error {
 // checkTopic checks what the codec leaves open about a topic name.
 func (c *conn) checkTopic(name []byte) error {
 	if err := topic.ValidateName(name); err != nil {
-		return violation(packets.CodeTopicNameInvalid, err.Error())
+		return invalidTopic(packets.CodeTopicNameInvalid, err)
 	}
 	if most := c.srv.opts.Limits.MaxTopicLevels; topic.Levels(name) > most {
-		return violation(packets.CodeTopicNameInvalid, "too many topic levels")
+		return refuse(packets.CodeTopicNameInvalid, "too many topic levels")
 	}
 	return nil
 }
@@ -139,7 +142,7 @@ func (c *conn) owe(qos byte, pid uint16) error {
 	defer c.mu.Unlock()
 	c.owed++
 	if c.version == packets.V5 && c.owed > int(c.srv.opts.Limits.ReceiveMaximum) { // [MQTT-3.3.4-7]
-		return violation(packets.CodeReceiveMaximumExceeded, "more publishes in flight than the receive maximum [MQTT-3.3.4-7]")
+		return violation(packets.CodeReceiveMaximumExceeded, "MQTT-3.3.4-7", "more publishes in flight than the receive maximum")
 	}
 	return nil
 }
@@ -148,7 +151,7 @@ func (c *conn) owe(qos byte, pid uint16) error {
 func (c *conn) alias(p *packets.Publish) ([]byte, error) {
 	n := int(p.Props.TopicAlias)
 	if n > int(c.srv.opts.Limits.TopicAliasMaximum) {
-		return nil, violation(packets.CodeTopicAliasInvalid, "topic alias above the maximum [MQTT-3.3.2-9]")
+		return nil, violation(packets.CodeTopicAliasInvalid, "MQTT-3.3.2-9", "topic alias above the maximum")
 	}
 	for len(c.in.aliases) < n {
 		c.in.aliases = append(c.in.aliases, "")
@@ -160,7 +163,7 @@ func (c *conn) alias(p *packets.Publish) ([]byte, error) {
 		return p.Topic, nil
 	}
 	if c.in.aliases[n-1] == "" {
-		return nil, violation(packets.CodeProtocolError, "unknown topic alias (section 3.3.4)")
+		return nil, violation(packets.CodeProtocolError, "3.3.2.3.4", "topic alias that was never set")
 	}
 	c.in.scratch = append(c.in.scratch[:0], c.in.aliases[n-1]...)
 	return c.in.scratch, nil
@@ -173,7 +176,7 @@ func (c *conn) denyPublish(p *packets.Publish) error {
 		return nil
 	}
 	if c.version != packets.V5 {
-		return violation(packets.CodeNotAuthorized, "not allowed to publish")
+		return refuse(packets.CodeNotAuthorized, "not allowed to publish")
 	}
 	return c.answer(p, packets.CodeNotAuthorized)
 }
@@ -310,12 +313,17 @@ func (c *conn) acknowledge(a *packets.Ack) error {
 		return c.release(a)
 	}
 	if !c.durable {
-		c.acknowledgeMemory(a)
-		return nil
+		return c.acknowledgeMemory(a)
+	}
+	if fits, err := c.fits(a); err != nil || !fits {
+		return err
 	}
 	if a.Type == packets.TypePubrec {
 		if failpoint.Fault(failpoint.FaultEarlyPubrel) {
-			c.reply(packets.TypePubrel, a.PacketID, packets.CodeSuccess, &c.in.touched)
+			c.mu.Lock()
+			c.replyLocked(packets.TypePubrel, a.PacketID, packets.CodeSuccess, &c.in.touched)
+			c.noteTwo(a.PacketID, true)
+			c.mu.Unlock()
 		}
 		r := record.Rec{Session: c.session, Epoch: c.epoch, PacketID: a.PacketID, Code: byte(a.Code)}
 		c.in.encoded = r.AppendTo(c.in.encoded[:0])
@@ -324,6 +332,54 @@ func (c *conn) acknowledge(a *packets.Ack) error {
 		return nil
 	}
 	c.in.ack.Add(a.PacketID)
+	return nil
+}
+
+// noteTwo notes that this connection has sent a QoS 2 PUBLISH, or its PUBREL.
+// The caller holds mu.
+func (c *conn) noteTwo(pid uint16, released bool) {
+	if c.out.twos == nil {
+		c.out.twos = make(map[uint16]bool)
+	}
+	c.out.twos[pid] = released
+	c.twos.Store(int32(len(c.out.twos)))
+}
+
+// fits checks an acknowledgement by a client with a durable session against
+// what this connection has sent, for the log does not tell PUBACK and PUBCOMP
+// apart: a PUBACK is for QoS 1, a PUBCOMP for a PUBREL. A PUBCOMP for anything
+// else ends nothing.
+func (c *conn) fits(a *packets.Ack) (bool, error) {
+	if c.twos.Load() == 0 { // QoS 1 alone is in flight
+		return a.Type != packets.TypePubcomp, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	released, two := c.out.twos[a.PacketID]
+	switch {
+	case !two:
+		return a.Type != packets.TypePubcomp, nil
+	case a.Type == packets.TypePubrec && !a.Code.IsError():
+		return true, nil
+	case a.Type != packets.TypePubrec:
+		if err := misfit(a.Type, released); err != nil {
+			return false, err
+		}
+	}
+	delete(c.out.twos, a.PacketID)
+	c.twos.Store(int32(len(c.out.twos)))
+	return true, nil
+}
+
+// misfit is the error for a PUBACK or PUBCOMP that answers a QoS 2 delivery
+// out of turn.
+func misfit(t packets.Type, released bool) error {
+	switch {
+	case t == packets.TypePuback:
+		return violation(packets.CodeProtocolError, "MQTT-4.3.3-8", "PUBACK for a QoS 2 delivery")
+	case !released:
+		return violation(packets.CodeProtocolError, "MQTT-4.3.3-11", "PUBCOMP without a PUBREL")
+	}
 	return nil
 }
 

@@ -254,30 +254,34 @@ func (m *memo) left(now int64) (seconds uint32, expired bool) {
 
 // acknowledgeMemory takes PUBACK, PUBREC and PUBCOMP of a client without a
 // durable session.
-func (c *conn) acknowledgeMemory(a *packets.Ack) {
+func (c *conn) acknowledgeMemory(a *packets.Ack) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed { // nothing is sent any more, and the session is at its end
-		return
+		return nil
 	}
 	o := &c.out
 	e := o.window.Find(a.PacketID)
 	switch {
 	case a.Type == packets.TypePubrec && (e == nil || e.QoS != 2):
 		if a.Code.IsError() { // no PUBREL answers a failure [MQTT-4.3.3-4]
-			return
+			return nil
 		}
 		c.replyLocked(packets.TypePubrel, a.PacketID, packets.CodePacketIdentifierNotFound, &c.in.touched)
-		return
+		return nil
 	case e == nil:
-		return
+		return nil
 	case a.Type == packets.TypePubrec && !a.Code.IsError():
 		o.window.Released(e)
 		e.Msg = nil // started: it stays with this client [MQTT-4.8.2-5]
 		c.replyLocked(packets.TypePubrel, a.PacketID, packets.CodeSuccess, &c.in.touched)
-		return
-	case a.Type == packets.TypePuback && e.QoS != 1, a.Type == packets.TypePubcomp && (e.QoS != 2 || e.Phase != session.PhaseRelease):
-		return
+		return nil
+	case a.Type != packets.TypePubrec && e.QoS == 2:
+		if err := misfit(a.Type, e.Phase == session.PhaseRelease); err != nil {
+			return err
+		}
+	case a.Type == packets.TypePubcomp:
+		return nil
 	}
 	seq := e.Seq
 	o.window.Remove(a.PacketID)
@@ -294,6 +298,7 @@ func (c *conn) acknowledgeMemory(a *packets.Ack) {
 	if len(o.backlog) > 0 && o.window.Queued() == 0 && !o.stalled {
 		c.srv.drained(c)
 	}
+	return nil
 }
 
 // forgetOwned settles what the client owes to a group for a message. The

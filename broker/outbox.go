@@ -14,6 +14,8 @@ type outbound struct {
 	writing  bool   // a flusher runs
 	touched  bool   // somebody will start a flusher at the end of his round
 	last     bool   // the connection closes once everything is written
+	why      bool   // the last packet tells the client why: it must arrive
+	hung     bool   // the sending half of the socket is closed, or the whole of it
 	stalled  bool   // a delivery waits for the outbox to drain
 	since    int64  // coarse time (s) at which the present write began, 0 = none
 	inFlight int    // bytes that the flusher has taken and not yet written
@@ -27,6 +29,10 @@ type outbound struct {
 
 	aliases map[string]uint16 // topic aliases the client knows
 	backlog []waiting         // deliveries that wait for their turn
+
+	// Of a client with a durable session: the QoS 2 deliveries that this
+	// connection has sent, true once the PUBREL is sent; see acknowledge.
+	twos map[uint16]bool
 
 	// Of a client without a durable session:
 	window session.Outbound[*memo]
@@ -97,17 +103,21 @@ func (c *conn) flushNow() {
 func (c *conn) takeOut() bool {
 	s, o := c.srv, &c.out
 	c.mu.Lock()
+	if len(o.buf) == 0 && o.last && !o.hung {
+		o.hung = true
+		half := o.why
+		c.mu.Unlock()
+		c.hangUp(half)
+		c.mu.Lock()
+	}
 	if len(o.buf) == 0 {
 		o.writing = false
-		last, empty, spare := o.last, o.buf, o.spare
+		empty, spare := o.buf, o.spare
 		o.buf, o.spare = nil, nil
 		c.idle.Broadcast()
 		c.mu.Unlock()
 		s.putBuffer(empty)
 		s.putBuffer(spare)
-		if last {
-			c.nc.Close()
-		}
 		return false
 	}
 	o.taken, o.sent, o.writeErr = o.buf, 0, nil
@@ -128,7 +138,7 @@ func (c *conn) written(err error) {
 	c.mu.Lock()
 	o.inFlight, o.since = 0, 0
 	if err != nil { // the reader sees the closed socket and ends the connection
-		c.closed, o.last = true, true
+		c.closed, o.last, o.why = true, true, false
 		o.buf = o.buf[:0]
 	}
 	wake := o.stalled && len(o.buf) < s.opts.Limits.OutboxBytes/2 && !c.closed

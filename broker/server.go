@@ -83,7 +83,8 @@ type Server struct {
 	machine    *core.Machine
 	clients    seats
 
-	// Of the apply loop.
+	// Of the apply loop, or of whoever is in its place.
+	applying    sync.Mutex
 	fx          core.Effects
 	published   record.Publish
 	cache       []encoding
@@ -415,6 +416,10 @@ type Info struct {
 	LogLast     uint64            // last one
 	Applied     uint64            // record that the backend reaches to
 	Dropped     map[string]uint64 // by reason
+	// Violations counts what clients did wrong, by the statement that was
+	// broken, as packets.Error names it: "MQTT-3.3.1-4", or the section where
+	// the rule has no number.
+	Violations map[string]uint64
 }
 
 // Info returns counters; it may be called at any time.
@@ -423,6 +428,7 @@ func (s *Server) Info() Info {
 		Connected: s.open.Load(), MessagesIn: s.stats.messagesIn.Load(), MessagesOut: s.stats.messagesOut.Load(),
 		BytesIn: s.stats.bytesIn.Load(), BytesOut: s.stats.bytesOut.Load(),
 		Records: s.stats.records.Load(), Frames: s.stats.frames.Load(), Dropped: make(map[string]uint64),
+		Violations: s.stats.violations.all(),
 	}
 	for why := range s.stats.drops {
 		if n := s.stats.drops[why].Load(); n > 0 {
@@ -437,7 +443,8 @@ func (s *Server) Info() Info {
 
 // stats are the broker's counters.
 type stats struct {
-	connections, refused, denied, violations, takeovers, ended, wills, timeouts counter
-	messagesIn, messagesOut, bytesIn, bytesOut, records, frames                 counter
-	drops                                                                       [math.MaxUint8]counter
+	connections, refused, denied, takeovers, ended, wills, timeouts counter
+	messagesIn, messagesOut, bytesIn, bytesOut, records, frames     counter
+	drops                                                           [math.MaxUint8]counter
+	violations                                                      violations
 }

@@ -139,5 +139,5 @@ func (c *conn) woken(err error) bool {
 	if !c.holding.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
-	return c.nc.SetReadDeadline(time.Time{}) == nil
+	return c.readUntil(time.Time{}) == nil
 }

@@ -26,7 +26,7 @@ func (c *conn) subscribe(f packets.Frame) error {
 		codes[i] = byte(code)
 		if code.IsError() && c.version == packets.V31 { // has no failure in its SUBACK (3.1 section 3.9)
 			if code == packets.CodeTopicFilterInvalid {
-				return violation(code, "topic filter invalid")
+				return errClosed // counted by grant
 			}
 			codes[i] = p.Filters[i].Options & 3
 		}
@@ -61,7 +61,11 @@ func (c *conn) subscribe(f packets.Frame) error {
 // grant decides about one filter of a SUBSCRIBE.
 func (c *conn) grant(f *packets.Subscription) packets.Code {
 	l := &c.srv.opts.Limits
-	if topic.ValidateFilter(f.Filter) != nil || topic.Levels(f.Filter) > l.MaxTopicLevels {
+	if err := topic.ValidateFilter(f.Filter); err != nil {
+		c.violated(invalidTopic(packets.CodeTopicFilterInvalid, err))
+		return packets.CodeTopicFilterInvalid
+	}
+	if topic.Levels(f.Filter) > l.MaxTopicLevels {
 		return packets.CodeTopicFilterInvalid
 	}
 	if a := c.srv.opts.Authenticator; a != nil && !a.Authorize(c.info(), string(f.Filter), false) {
@@ -94,6 +98,9 @@ func (c *conn) unsubscribe(f packets.Frame) error {
 	}
 	filters := make([][]byte, len(p.Filters))
 	for i, name := range p.Filters {
+		if err := topic.ValidateFilter(name); err != nil {
+			c.violated(invalidTopic(packets.CodeTopicFilterInvalid, err)) // and answered like any that there is not
+		}
 		filters[i] = slices.Clone(name)
 		delete(c.in.filters, string(name))
 	}

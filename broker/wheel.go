@@ -127,11 +127,15 @@ func (c *conn) stuck(now int64) bool {
 	return c.out.since != 0 && now-c.out.since > writeStuck
 }
 
-// expire ends a connection that was silent for too long.
+// expire ends a connection that was silent for too long, or that takes nothing.
 func (c *conn) expire() {
 	c.mu.Lock()
 	c.reason = packets.CodeKeepAliveTimeout
+	stuck := c.out.since != 0
 	c.mu.Unlock()
+	if !stuck {
+		c.violated(&packets.Error{Code: packets.CodeKeepAliveTimeout, Reason: "silent for too long", Statement: "MQTT-3.1.2-22"})
+	}
 	c.disconnect(packets.CodeKeepAliveTimeout)
 }
 

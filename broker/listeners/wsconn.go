@@ -163,6 +163,18 @@ func (c *wsConn) Write(p []byte) (int, error) {
 // and closes the socket.
 func (c *wsConn) Close() error { return c.shut(statusNormal) }
 
+// CloseWrite ends what is written with a close frame. Reading goes on, up to
+// the peer's close frame.
+func (c *wsConn) CloseWrite() error {
+	c.sendClose(statusNormal)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closeSent {
+		return net.ErrClosed
+	}
+	return nil
+}
+
 func (c *wsConn) shut(status uint16) error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed

@@ -55,6 +55,12 @@ type frameError struct {
 func (e *frameError) Error() string { return e.err.Error() }
 func (e *frameError) Unwrap() error { return e.err }
 
+// ErrFrame is in what Read returns after a WebSocket frame that breaks RFC 6455.
+var ErrFrame = errors.New("listeners: websocket frame breaks RFC 6455")
+
+// Is makes every frameError an ErrFrame.
+func (e *frameError) Is(target error) bool { return target == ErrFrame }
+
 func protocolError(format string, args ...any) error {
 	return &frameError{statusProtocol, fmt.Errorf("listeners: websocket: "+format, args...)}
 }

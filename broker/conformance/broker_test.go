@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -27,15 +26,16 @@ type instance struct {
 	srv  *broker.Server
 	tcp  string // address
 	ws   string // address
+	log  *journal
 	done chan error
 }
 
 // launch starts a broker on a data directory.
 func launch(o broker.Options) (*instance, error) {
+	in := &instance{opts: o, done: make(chan error, 1), log: new(journal)}
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Logger = slog.New(in.log)
 	}
-	in := &instance{opts: o, done: make(chan error, 1)}
 	srv, err := broker.New(&o)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,8 @@ type client struct {
 	buf     []byte
 	pending []packets.Packet // read while waiting for something else
 	lastPID uint16
+	journal *journal // of the broker
+	before  int      // lines about other connections from this address
 	connack *packets.Connack
 }
 
@@ -32,12 +34,19 @@ func (in *instance) dial(t *testing.T) *client {
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}
-	return newClient(t, nc)
+	return newClient(t, nc).under(in)
 }
 
 func newClient(t *testing.T, nc net.Conn) *client {
 	t.Cleanup(func() { nc.Close() })
 	return &client{t: t, nc: nc, v: packets.V5, strict: newStrict()}
+}
+
+// under tells the client whose log is about it.
+func (c *client) under(in *instance) *client {
+	c.journal = in.log
+	c.before = len(in.log.of(c.nc.LocalAddr().String()))
+	return c
 }
 
 // with changes a CONNECT before it is sent.
@@ -244,12 +253,14 @@ func (c *client) rejected(codes ...packets.Code) {
 	c.t.Helper()
 	if c.v != packets.V5 {
 		c.closed()
+		c.blamed(codes...)
 		return
 	}
 	d := want[*packets.Disconnect](c)
 	for _, code := range codes {
 		if d.Code == code {
 			c.closed()
+			c.blamed(code)
 			return
 		}
 	}

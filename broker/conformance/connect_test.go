@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wind-c/comqtt/v3/broker"
 	"github.com/wind-c/comqtt/v3/broker/packets"
 )
 
@@ -123,6 +124,7 @@ func refused(c *client, code packets.Code) {
 		c.t.Fatalf("CONNACK with %s (session present %v), want %s", ack.Code, ack.SessionPresent, code)
 	}
 	c.closed()
+	c.blamed(code)
 }
 
 // Proves 5.0 [MQTT-3.1.2-2]; 3.1.1 [MQTT-3.1.2-2].
@@ -157,6 +159,7 @@ func malformedConnect(t *testing.T, v packets.Version, b []byte, codes ...packet
 	c.write(b)
 	if v != packets.V5 {
 		c.closed()
+		c.blamed(packets.CodeMalformedPacket, packets.CodeProtocolError, packets.CodeUnsupportedProtocolVersion)
 		return
 	}
 	ack := want[*packets.Connack](c)
@@ -168,6 +171,7 @@ func malformedConnect(t *testing.T, v packets.Version, b []byte, codes ...packet
 		t.Fatalf("% x: CONNACK with %s, want %v", b, ack.Code, codes)
 	}
 	c.closed()
+	c.blamed(ack.Code)
 }
 
 // Proves 5.0 [MQTT-3.1.2-3]; 3.1.1 [MQTT-3.1.2-3].
@@ -191,7 +195,7 @@ func TestConnect_MQTT_3_1_2_11_WillFlags(t *testing.T) {
 
 // The fields that the connect flags announce must be there, and no others.
 //
-// Proves 5.0 [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.3-1] [MQTT-3.1.4-1]; 3.1.1 [MQTT-3.1.2-9] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.2-20] [MQTT-3.1.2-21] [MQTT-3.1.3-1] [MQTT-3.1.4-1].
+// Proves 5.0 [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.4-1]; 3.1.1 [MQTT-3.1.2-9] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.2-20] [MQTT-3.1.2-21] [MQTT-3.1.4-1].
 func TestConnect_MQTT_3_1_2_16_FieldsAndFlags(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
@@ -218,6 +222,46 @@ func TestConnect_MQTT_3_1_2_16_FieldsAndFlags(t *testing.T) {
 			}
 			malformedConnect(t, packets.V5, connectBytes("MQTT", 5, tc.flags, []byte{0}, str("x"), rest), packets.CodeMalformedPacket)
 		})
+	}
+}
+
+// papers keeps what the broker has read of a CONNECT.
+type papers struct {
+	got chan string
+}
+
+func (p papers) Authenticate(c broker.ClientInfo, password []byte) bool {
+	p.got <- c.ClientID + "," + c.Username + "," + string(password)
+	return true
+}
+
+func (papers) Authorize(broker.ClientInfo, string, bool) bool { return true }
+
+// Client identifier, will topic, will payload, user name and password are taken
+// for what they are by their place.
+//
+// Proves 5.0 [MQTT-3.1.3-1]; 3.1.1 [MQTT-3.1.3-1].
+func TestConnect_MQTT_3_1_3_1_Order(t *testing.T) {
+	t.Parallel()
+	p := papers{make(chan string, 1)}
+	in := start(t, func(o *broker.Options) { o.Authenticator = p })
+	s := in.connect(t, packets.V5, "sub")
+	<-p.got
+	s.mustSubscribe("third", 0)
+	for _, v := range []packets.Version{packets.V311, packets.V5} {
+		var none []byte // no properties
+		if v == packets.V5 {
+			none = []byte{0}
+		}
+		c := in.dial(t)
+		c.v = v
+		c.write(connectBytes("MQTT", byte(v), 2|4|0x40|0x80, none, str("second"), none, str("third"), str("fourth"), str("fifth"), str("sixth")))
+		must(t, "CONNACK", c.welcome().Code, packets.CodeSuccess)
+		if got := <-p.got; got != "second,fifth,sixth" {
+			t.Fatalf("client identifier, user name, password: %s", got)
+		}
+		c.cut()
+		s.expect("third", "fourth")
 	}
 }
 

@@ -154,7 +154,7 @@ func dialWS(t *testing.T) (*client, *wsClient) {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("upgrade: %s", resp.Status)
 	}
-	return newClient(t, w), w
+	return newClient(t, w).under(shared(t)), w
 }
 
 // Proves 5.0 [MQTT-6.0.0-3] [MQTT-6.0.0-4]; 3.1.1 [MQTT-6.0.0-3] [MQTT-6.0.0-4].

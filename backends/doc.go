@@ -17,8 +17,8 @@
 //	B      mid                           message body (stored message form)
 //	C      name                          state outside sessions: limits, counters, client ids
 //	G      share filter, mid             pending entry of a shared subscription
-//	M      mid                           message meta: QoS, time, deadline
-//	Q      sid, position or chunk        queued and in-flight entries
+//	M      mid / 64                      meta of up to 64 messages: QoS, size, deadline
+//	Q      sid, position / 64            up to 64 queued and in-flight entries
 //	R      sid, packet identifier        received QoS 2 identifier, not yet released
 //	S      sid                           session head
 //	T      topic                         retained message
@@ -26,7 +26,9 @@
 //	W      sid                           will, armed or due
 //	!      (drivers)                     "!mark": the mark; never shown by Scan
 //
-// Reference counts are not stored; they are rebuilt while loading.
+// Reference counts are not stored; they are rebuilt while loading. What is in a
+// value is the business of broker/core, which says how a pair of M and Q splits
+// into entries; the state hash is over those.
 //
 // # Values
 //

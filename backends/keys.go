@@ -7,8 +7,8 @@ const (
 	TableBody         byte = 'B' // message body, by message id
 	TableConfig       byte = 'C' // state that belongs to no session: limits, counters
 	TableGroup        byte = 'G' // pending entry of a shared subscription
-	TableMessage      byte = 'M' // message meta, by message id
-	TableQueue        byte = 'Q' // queued or in-flight entry of a session
+	TableMessage      byte = 'M' // page of 64 message metas, by message id / 64
+	TableQueue        byte = 'Q' // chunk of 64 queued and in-flight entries of a session
 	TableReceived     byte = 'R' // received, not yet released QoS 2 identifier
 	TableSession      byte = 'S' // session head, by session id
 	TableRetained     byte = 'T' // retained message, by topic

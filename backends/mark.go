@@ -33,11 +33,20 @@ type Mark struct {
 }
 
 // Schema is the newest layout of keys and values that this version knows.
-const Schema uint32 = 1
+//
+//	1  never released: a pair for each queue entry and each message
+//	2  queue entries and messages in chunks, see package broker/core
+const Schema uint32 = 2
+
+// schemaMin is the oldest layout that this version can read.
+const schemaMin = 2
 
 // CheckSchema returns an error that is ErrSchema if the pairs under m were
 // written in a layout this version does not know.
 func (m *Mark) CheckSchema() error {
+	if m.Schema < schemaMin {
+		return fmt.Errorf("backends: check schema %d, of a version that was never released, this one knows %d: %w", m.Schema, Schema, ErrSchema)
+	}
 	if m.Schema > Schema {
 		return fmt.Errorf("backends: check schema %d, this version knows %d: %w", m.Schema, Schema, ErrSchema)
 	}

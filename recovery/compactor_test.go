@@ -55,7 +55,7 @@ func TestCompactor_FullBackendIsTriedAgain(t *testing.T) {
 		<-attempts
 		synctest.Wait()
 		lag := d.s.Compactor.Lag()
-		if !errors.Is(lag.Err, backends.ErrFull) || lag.Applied != applied || lag.Collected != d.ref.Applied() || lag.Changes < 30 {
+		if !errors.Is(lag.Err, backends.ErrFull) || lag.Applied != applied || lag.Collected != d.ref.Applied() || lag.Changes < 13 {
 			t.Fatalf("lag %+v", lag)
 		}
 		d.ack("away", 4)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/wind-c/comqtt/v3/backends"
+	"github.com/wind-c/comqtt/v3/broker/core"
+	"github.com/wind-c/comqtt/v3/session"
 	"github.com/wind-c/comqtt/v3/wal/record"
 )
 
@@ -284,15 +286,29 @@ func TestDamage_BackendBitFlips(t *testing.T) {
 func TestDamage_BackendPairs(t *testing.T) {
 	root := fastDir(t)
 	base := used(t, root)
-	for i, harm := range []func(b *backends.Batch, session []byte){
-		func(b *backends.Batch, session []byte) { b.Delete(append(session, 'a')) }, // the subscription
-		func(b *backends.Batch, session []byte) { // a received identifier
-			session[0] = backends.TableReceived
-			b.Put(append(session, 0, 7), []byte{1})
+	for i, harm := range []func(b *backends.Batch, store backends.Store, s *session.Session){
+		func(b *backends.Batch, _ backends.Store, s *session.Session) { // the subscription
+			b.Delete(backends.NameKey(nil, backends.TableSubscription, s.ID, "a"))
 		},
-		func(b *backends.Batch, session []byte) { // a queue entry of a message that others keep
-			session[0] = backends.TableQueue
-			b.Delete(append(session, 0, 0, 0, 0, 0, 0, 0, 20))
+		func(b *backends.Batch, _ backends.Store, s *session.Session) { // a received identifier
+			b.Put(append(backends.IDKey(nil, backends.TableReceived, s.ID), 0, 7), []byte{1})
+		},
+		func(b *backends.Batch, store backends.Store, s *session.Session) { // a queue entry of a message that others keep
+			key := backends.PairKey(nil, backends.TableQueue, s.ID, 0)
+			var message uint64
+			s.Out.Chunk(0, func(e *session.Entry[uint64]) {
+				if e.Seq == 20 {
+					message = e.Msg
+				}
+			})
+			must(t, store.Get(t.Context(), [][]byte{key}, func(_ int, val []byte) error {
+				less := core.Without(key[0], key[1:], val, message)
+				if len(less) == 0 || len(less) >= len(val) {
+					t.Fatalf("message %d is not in chunk %x", message, val)
+				}
+				b.Put(key, less)
+				return nil
+			}))
 		},
 	} {
 		d := base.crash2(t, filepath.Join(root, fmt.Sprint(i)))
@@ -306,7 +322,7 @@ func TestDamage_BackendPairs(t *testing.T) {
 		mark, err := store.Mark(t.Context())
 		must(t, err)
 		var b backends.Batch
-		harm(&b, backends.IDKey(nil, backends.TableSubscription, s.Machine.SessionOf("away").ID))
+		harm(&b, store, s.Machine.SessionOf("away"))
 		must(t, store.Commit(t.Context(), &b, mark))
 		must(t, errors.Join(s.Log.Close(), s.Store.Close(), s.lock.release()))
 		wantDamage(t, d.opt, ExitDamaged)

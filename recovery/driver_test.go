@@ -3,7 +3,6 @@ package recovery
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -211,10 +210,9 @@ func (d *driver) abandon() {
 // alive returns the ids of the messages that the state refers to.
 func (d *driver) alive() []uint64 {
 	var ids []uint64
-	d.ref.Export(func(table byte, key, _ []byte) {
-		if table == core.TableMessage {
-			ids = append(ids, binary.BigEndian.Uint64(key))
-		}
+	d.ref.Messages(func(m core.StoredMessage) bool {
+		ids = append(ids, m.ID)
+		return true
 	})
 	return ids
 }

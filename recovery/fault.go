@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/wind-c/comqtt/v3/backends"
+	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/failpoint"
 )
 
@@ -21,28 +22,47 @@ func (w *committer) plant(f *fold) {
 	}
 }
 
-// lose makes the first new entry of a table that is the only reference to a new
-// message vanish, together with the message, so that the state remains
-// consistent: a lost message, not a damaged store.
+// lose makes a new message vanish together with the first entry of a table that
+// refers to it, the only one, so that the state remains consistent: a lost
+// message, not a damaged store.
 func (f *fold) lose(table byte) {
 	for i := range f.entries {
 		e := &f.entries[i]
 		if e.flags&(foldDead|foldDelete) != 0 || f.key(e)[0] != table {
 			continue
 		}
-		id, n := binary.Uvarint(f.value(e)[2:]) // behind version and flags
-		if n <= 0 {
-			continue
-		}
-		meta, _ := f.find(backends.IDKey(nil, backends.TableMessage, id))
+		id := referred(f.key(e), f.value(e))
+		meta, _ := f.find(backends.IDKey(nil, backends.TableMessage, id/core.PageLen))
 		body, _ := f.find(backends.IDKey(nil, backends.TableBody, id))
-		if meta == nil || body == nil || meta.flags != foldFresh {
+		if meta == nil || body == nil || body.flags != foldFresh {
 			continue
 		}
-		for _, gone := range []*foldEntry{e, meta, body} {
-			gone.flags = foldDead
-			f.live--
-		}
+		f.without(e, id)
+		f.without(meta, id)
+		f.without(body, id)
 		return
 	}
+}
+
+// referred returns the message of a retained topic, or the last one of a chunk
+// of a queue.
+func referred(key, value []byte) (id uint64) {
+	core.Entries(key[0], key[1:], value, func(_, value []byte) {
+		skip := 1 // flags
+		if key[0] == backends.TableRetained {
+			skip = 2 // version and QoS
+		}
+		id, _ = binary.Uvarint(value[skip:])
+	})
+	return id
+}
+
+// without takes what concerns a message out of an entry.
+func (f *fold) without(e *foldEntry, id uint64) {
+	key := f.key(e)
+	if v := core.Without(key[0], key[1:], f.value(e), id); v != nil {
+		f.replace(e, v)
+		return
+	}
+	f.remove(e)
 }

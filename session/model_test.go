@@ -245,21 +245,41 @@ func (s *outboundTest) extract(t *rapid.T) {
 // changes brings the backend up to date: it must hold the model then, and
 // every put must say truly whether it is new.
 func (s *outboundTest) changes(t *rapid.T) {
-	s.o.Changes(func(e *Entry[uint64], isNew bool) {
-		if _, had := s.stored[e.Seq]; had == isNew {
-			t.Fatalf("put %d as new %v, stored before: %v", e.Seq, isNew, had)
+	held := func(c uint64) (seqs []uint64) {
+		for seq := range s.stored {
+			if seq/ChunkLen == c {
+				seqs = append(seqs, seq)
+			}
 		}
-		it := itemOf(s.o, e)
-		it.Resend = false
-		s.stored[e.Seq] = it
-	}, func(seq uint64) {
-		if _, had := s.stored[seq]; !had {
-			t.Fatalf("deleted %d, which was not stored", seq)
+		return seqs
+	}
+	s.o.Changes(func(c uint64, isNew bool) {
+		old := held(c)
+		if (len(old) > 0) == isNew {
+			t.Fatalf("put %d as new %v, stored before: %v", c, isNew, old)
 		}
-		delete(s.stored, seq)
+		for _, seq := range old {
+			delete(s.stored, seq)
+		}
+		s.o.Chunk(c, func(e *Entry[uint64]) {
+			it := itemOf(s.o, e)
+			it.Resend = false
+			s.stored[e.Seq] = it
+		})
+		if len(held(c)) == 0 {
+			t.Fatalf("put %d, which is empty", c)
+		}
+	}, func(c uint64) {
+		old := held(c)
+		if len(old) == 0 {
+			t.Fatalf("deleted %d, which was not stored", c)
+		}
+		for _, seq := range old {
+			delete(s.stored, seq)
+		}
 	})
-	s.o.Changes(func(e *Entry[uint64], _ bool) { t.Fatalf("%d changed again by itself", e.Seq) },
-		func(seq uint64) { t.Fatalf("%d is gone again", seq) })
+	s.o.Changes(func(c uint64, _ bool) { t.Fatalf("%d changed again by itself", c) },
+		func(c uint64) { t.Fatalf("%d is gone again", c) })
 	s.sameAsStored(t)
 }
 

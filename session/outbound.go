@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -26,8 +27,11 @@ type Entry[M comparable] struct {
 	Group  bool // came through a shared subscription; see Outbound.GroupOf
 	Many   bool // several subscription identifiers, in Outbound.SubIDs
 	Resend bool // assigned on an earlier connection: sent with DUP. Not state.
-	dirty  bool // what the backend has under Seq is out of date
 }
+
+// ChunkLen is how many sequence numbers belong to one chunk of the entries as
+// a backend keeps them: chunk n holds those from n*ChunkLen on.
+const ChunkLen = 64
 
 // Outbound is the queue and the in-flight window towards one client. M is
 // the handle of a message. The zero value is empty and ready.
@@ -46,8 +50,9 @@ type Outbound[M comparable] struct {
 	sent   int    // how many in flight this connection has sent; not state
 	tail   uint64 // sequence number of the newest entry ever pushed
 
-	stored uint64   // entries up to this sequence number are in the backend
-	gone   []uint64 // of these, those that ended since the last Changes
+	stored  uint64   // entries up to this sequence number are in the backend
+	held    bool     // it holds some of the chunk of that number
+	touched []uint64 // chunks of which stored entries ended or changed since the last Changes
 }
 
 // Queued returns how many messages wait for an identifier.
@@ -122,8 +127,9 @@ func (o *Outbound[M]) Assign() *Entry[M] {
 }
 
 func (o *Outbound[M]) assign(e *Entry[M]) *Entry[M] {
-	e.PID, e.dirty = o.window.next(o.LastPID), true
+	e.PID = o.window.next(o.LastPID)
 	o.LastPID = e.PID
+	o.touch(e.Seq)
 	return o.window.push(e)
 }
 
@@ -138,7 +144,8 @@ func (o *Outbound[M]) Find(pid uint16) *Entry[M] {
 
 // Released notes that the client took the message (PUBREC).
 func (o *Outbound[M]) Released(e *Entry[M]) {
-	e.Phase, e.dirty = PhaseRelease, true
+	e.Phase = PhaseRelease
+	o.touch(e.Seq)
 }
 
 // Remove ends the delivery with this identifier.
@@ -167,9 +174,27 @@ func (o *Outbound[M]) forget(e *Entry[M]) {
 	if e.Group {
 		delete(o.GroupOf, e.Seq)
 	}
-	if e.Seq <= o.stored {
-		o.gone = append(o.gone, e.Seq)
+	o.touch(e.Seq)
+}
+
+// touch notes that the backend's chunk with this entry is out of date. A long
+// queue that is delivered touches two in turn: that of what is assigned and
+// that of what is acknowledged.
+func (o *Outbound[M]) touch(seq uint64) {
+	c, n := seq/ChunkLen, len(o.touched)
+	if seq > o.stored || n > 0 && o.touched[n-1] == c || n > 1 && o.touched[n-2] == c {
+		return
 	}
+	if n >= touchedKeep && n == cap(o.touched) {
+		o.touched = sortedSet(o.touched)
+	}
+	o.touched = append(o.touched, c)
+}
+
+// sortedSet sorts a list and leaves each number in it once.
+func sortedSet(list []uint64) []uint64 {
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // Reconnected starts a new connection: everything in flight is sent again in
@@ -256,34 +281,83 @@ func (o *Outbound[M]) ExtractQueued(n int, match func(e *Entry[M]) bool, fn func
 	})
 }
 
-// Changes calls put for each entry that is new or changed since the last
-// call (isNew: the backend has none under its number) and gone for each
-// stored one that ended, and takes all of it as stored.
-func (o *Outbound[M]) Changes(put func(e *Entry[M], isNew bool), gone func(seq uint64)) {
-	for _, seq := range o.gone {
-		gone(seq)
-	}
-	if o.gone = o.gone[:0]; cap(o.gone) > goneKeep {
-		o.gone = nil
-	}
-	in := o.Inflight()
-	for i := range in {
-		if e := &in[i]; e.dirty {
-			put(e, e.Seq > o.stored)
-			e.dirty = false
+// Changes calls put for each chunk whose entries are not those of the last call
+// (isNew: the backend has no such chunk) and gone for each that has lost all it
+// had, in the order of their numbers, and takes all of it as stored. put may
+// ask for the entries by Chunk.
+func (o *Outbound[M]) Changes(put func(chunk uint64, isNew bool), gone func(chunk uint64)) {
+	last := o.stored / ChunkLen // of the chunks that the backend may have
+	o.touched = sortedSet(o.touched)
+	for _, c := range o.touched {
+		switch {
+		case c == last:
+		case o.has(c):
+			put(c, false)
+		default:
+			gone(c)
 		}
 	}
+	if n := len(o.touched); o.stored < o.tail || n > 0 && o.touched[n-1] == last {
+		switch {
+		case o.has(last):
+			put(last, !o.held)
+		case o.held:
+			gone(last)
+		}
+	}
+	if o.touched = o.touched[:0]; cap(o.touched) > touchedKeep {
+		o.touched = nil
+	}
 	if o.stored < o.tail {
-		o.queue.each(o.stored+1, func(e *Entry[M]) bool {
-			put(e, true)
+		next := last + 1
+		o.from(next*ChunkLen, func(e *Entry[M]) bool {
+			if c := e.Seq / ChunkLen; c >= next {
+				put(c, true)
+				next = c + 1
+			}
 			return true
 		})
 	}
 	o.stored = o.tail
+	o.held = o.has(o.stored / ChunkLen)
 }
 
-// goneKeep is the number of ended entries whose memory is kept for the next.
-const goneKeep = 1 << 10
+// touchedKeep is the number of touched chunks whose memory is kept for the
+// next, and from which on they are sorted to find those that come twice.
+const touchedKeep = 1 << 10
+
+// Chunk calls fn for each entry of a chunk, in order.
+func (o *Outbound[M]) Chunk(c uint64, fn func(e *Entry[M])) {
+	o.from(c*ChunkLen, func(e *Entry[M]) bool {
+		if e.Seq/ChunkLen != c {
+			return false
+		}
+		fn(e)
+		return true
+	})
+}
+
+// has reports whether there is an entry of the chunk.
+func (o *Outbound[M]) has(c uint64) (found bool) {
+	o.from(c*ChunkLen, func(e *Entry[M]) bool {
+		found = e.Seq/ChunkLen == c
+		return false
+	})
+	return found
+}
+
+// from calls fn for the entries from a sequence number on, in order, until it
+// returns false.
+func (o *Outbound[M]) from(seq uint64, fn func(e *Entry[M]) bool) {
+	in := o.Inflight()
+	i, _ := slices.BinarySearchFunc(in, seq, func(e Entry[M], seq uint64) int { return cmp.Compare(e.Seq, seq) })
+	for ; i < len(in); i++ {
+		if !fn(&in[i]) {
+			return
+		}
+	}
+	o.queue.each(seq, fn)
+}
 
 // Stored reports whether the entry with this number is one that Changes has
 // put.
@@ -306,6 +380,7 @@ func (o *Outbound[M]) Restore(e Entry[M], ids []uint32, group string) {
 func (o *Outbound[M]) Restored(tail uint64, lastPID uint16) {
 	o.tail = max(o.tail, tail)
 	o.stored, o.LastPID = o.tail, lastPID
+	o.held = o.has(o.stored / ChunkLen)
 	o.window.restored(lastPID)
 }
 

@@ -1,5 +1,7 @@
 package session
 
+import "sort"
+
 // queued is an Entry without what only in-flight entries need.
 type queued[M comparable] struct {
 	msg   M
@@ -128,8 +130,12 @@ func (o *queue[M]) drop() {
 // each calls fn for the entries from a sequence number on, oldest first, until
 // it returns false.
 func (o *queue[M]) each(from uint64, fn func(e *Entry[M]) bool) {
-	first := o.first
-	for at := o.front; at < len(o.chunks); at++ {
+	in := o.chunks[o.front:]
+	at, first := o.front, o.first
+	if i := sort.Search(len(in), func(i int) bool { return in[i].base > from }); i > 1 {
+		at, first = o.front+i-1, 0
+	}
+	for ; at < len(o.chunks); at++ {
 		c := &o.chunks[at]
 		if n := len(c.q); n > 0 && c.seq(n-1) >= from {
 			for i := first; i < n; i++ {

@@ -3,6 +3,8 @@ package core
 import (
 	"encoding/binary"
 	"maps"
+	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/wind-c/comqtt/v3/session"
@@ -80,16 +82,17 @@ func (m *Machine) touch(s *session.Session) {
 	}
 }
 
-// Sink takes the net changes of the state. Keys and values are valid only
-// during the call.
+// Sink takes the net changes of the state, as pairs of a backend (chunks.go):
+// an entry each, but for the tables that are stored in chunks. Keys and values
+// are valid only during the call.
 type Sink interface {
-	// Put sets an entry. isNew says that no Collect put it before, or that a
+	// Put sets a pair. isNew says that no Collect put it before, or that a
 	// later one deleted it.
 	Put(table byte, key, value []byte, isNew bool)
-	// Delete removes an entry, which need not exist.
+	// Delete removes a pair, which need not exist.
 	Delete(table byte, key []byte)
-	// Body says that the message with this id, whose entry in TableMessage is
-	// put at the same time, needs its body stored.
+	// Body says that the message with this id, whose page in TableMessage is put
+	// at the same time, needs its body stored.
 	Body(id uint64)
 }
 
@@ -112,21 +115,7 @@ func (m *Machine) Collect(sink Sink) {
 		sink.Put(TableConfig, configKey, m.configValue(), false)
 		c.config = false
 	}
-	var key [8]byte
-	for _, id := range c.messages {
-		msg := m.messages.get(id)
-		if msg == nil || msg.stored() {
-			continue
-		}
-		msg.flags |= messageStored
-		m.scratch.value = msg.appendValue(m.scratch.value[:0])
-		sink.Put(TableMessage, idKey(&key, id), m.scratch.value, true)
-		sink.Body(id)
-	}
-	for _, id := range c.gone {
-		sink.Delete(TableMessage, idKey(&key, id))
-		sink.Delete(TableBody, idKey(&key, id))
-	}
+	m.collectMessages(sink)
 	c.messages, c.gone, c.fresh, c.entries = c.messages[:0], c.gone[:0], 0, 0
 	for i, s := range c.sessions {
 		m.collectSession(s, sink)
@@ -136,6 +125,63 @@ func (m *Machine) Collect(sink Sink) {
 	m.collectRetained(sink)
 	m.collectGroups(sink)
 	m.collectWills(sink)
+}
+
+// collectMessages gives the pages of messages that differ, and says whose
+// bodies come and go.
+func (m *Machine) collectMessages(sink Sink) {
+	c := &m.changed
+	var key [8]byte
+	slices.Sort(c.gone)
+	gone := c.gone
+	for _, id := range gone {
+		sink.Delete(TableBody, idKey(&key, id))
+	}
+	// Both lists are in the order of ids: what is new is noted as it comes.
+	for fresh := c.messages; len(fresh)+len(gone) > 0; {
+		page := uint64(math.MaxUint64)
+		if len(fresh) > 0 {
+			page = fresh[0] / PageLen
+		}
+		lost := len(gone) > 0 && gone[0]/PageLen <= page
+		if lost {
+			page = gone[0] / PageLen
+		}
+		for len(gone) > 0 && gone[0]/PageLen == page {
+			gone = gone[1:]
+		}
+		changed := lost
+		for len(fresh) > 0 && fresh[0]/PageLen == page {
+			changed = changed || m.messages.get(fresh[0]) != nil
+			fresh = fresh[1:]
+		}
+		if changed {
+			m.collectPage(page, lost, sink)
+		}
+	}
+}
+
+// collectPage gives one page. lost says that messages that were in the
+// backend's are gone.
+func (m *Machine) collectPage(page uint64, lost bool, sink Sink) {
+	var key [8]byte
+	exist, list := m.messages.page(page)
+	if exist == 0 {
+		sink.Delete(TableMessage, idKey(&key, page))
+		return
+	}
+	held := lost
+	for i, rest := 0, exist; rest != 0; i, rest = i+1, rest&(rest-1) {
+		held = held || list[i].stored()
+	}
+	m.scratch.value = appendPage(m.scratch.value[:0], exist, list)
+	sink.Put(TableMessage, idKey(&key, page), m.scratch.value, !held)
+	for i, rest := 0, exist; rest != 0; i, rest = i+1, rest&(rest-1) {
+		if !list[i].stored() {
+			list[i].flags |= messageStored
+			sink.Body(page*PageLen + uint64(bits.TrailingZeros64(rest)))
+		}
+	}
 }
 
 func idKey(buf *[8]byte, id uint64) []byte {
@@ -170,13 +216,12 @@ func (m *Machine) collectSession(s *session.Session, sink Sink) {
 			sink.Delete(TableReceived, key)
 		}
 	})
-	s.Out.Changes(func(e *session.Entry[uint64], isNew bool) {
-		key = binary.BigEndian.AppendUint64(append(key[:0], head...), e.Seq)
-		m.scratch.value = appendQueueEntry(m.scratch.value[:0], &s.Out, e)
-		sink.Put(TableQueue, key, m.scratch.value, isNew)
-	}, func(seq uint64) {
-		key = binary.BigEndian.AppendUint64(append(key[:0], head...), seq)
-		sink.Delete(TableQueue, key)
+	var name [16]byte
+	s.Out.Changes(func(chunk uint64, isNew bool) {
+		m.scratch.value = appendChunk(m.scratch.value[:0], &s.Out, chunk)
+		sink.Put(TableQueue, chunkKey(&name, s.ID, chunk), m.scratch.value, isNew)
+	}, func(chunk uint64) {
+		sink.Delete(TableQueue, chunkKey(&name, s.ID, chunk))
 	})
 }
 

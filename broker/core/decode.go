@@ -174,39 +174,3 @@ func decodeSubscription(value []byte) (sub session.Subscription, err error) {
 	}
 	return sub, e.end()
 }
-
-// queueEntry is a queue or in-flight entry as it is stored.
-type queueEntry struct {
-	session.Entry[uint64]
-	ids   []uint32
-	group string
-}
-
-func decodeQueueEntry(value []byte, ids []uint32) (q queueEntry, err error) {
-	e := openEntry(value)
-	f := e.flags(3 | entryRetain | entryReleased | entryGroup)
-	q.QoS, q.Retain = e.qos(f), f&entryRetain != 0
-	if f&entryReleased != 0 {
-		q.Phase = session.PhaseRelease
-	}
-	q.Msg, q.PID, q.ids = e.num(), e.num16(), ids[:0]
-	for n := e.num(); n > 0 && e.err == nil; n-- {
-		id := e.num32()
-		if id == 0 {
-			e.fail("subscription identifier 0")
-		}
-		q.ids = append(q.ids, id)
-	}
-	if f&entryGroup != 0 {
-		if q.group = e.str(); keyOf(q.group).Share == "" {
-			e.fail("not a shared filter")
-		}
-	}
-	switch {
-	case q.QoS == 0:
-		e.fail("queued with QoS 0")
-	case q.Phase == session.PhaseRelease && (q.QoS != 2 || q.PID == 0):
-		e.fail("PUBREC taken for what is not a QoS 2 delivery")
-	}
-	return q, e.end()
-}

@@ -32,8 +32,8 @@ var configKey = []byte("state")
 // ErrEntry reports a state entry that cannot be read.
 var ErrEntry = errors.New("core: bad state entry")
 
-// Export calls fn for every entry of the state but the bodies, tables and
-// keys in order where the state has one. Slices are valid during the call.
+// Export calls fn for every pair of the state but the bodies, as a backend
+// stores them: tables and keys in order where the state has one. Slices are valid during the call.
 func (m *Machine) Export(fn func(table byte, key, value []byte)) {
 	var v []byte
 	if m.level != 0 {
@@ -43,9 +43,9 @@ func (m *Machine) Export(fn func(table byte, key, value []byte)) {
 		m.exportSession(s, fn)
 	}
 	var key [8]byte
-	m.messages.each(func(id uint64, msg *message) {
-		v = msg.appendValue(v[:0])
-		fn(TableMessage, idKey(&key, id), v)
+	m.messages.eachPage(func(page, exist uint64, list []message) {
+		v = appendPage(v[:0], exist, list)
+		fn(TableMessage, idKey(&key, page), v)
 	})
 	m.retained.All(func(name string, e retain.Entry) bool {
 		v = appendRetained(v[:0], e)
@@ -84,10 +84,14 @@ func (m *Machine) exportSession(s *session.Session, fn func(table byte, key, val
 		key = binary.BigEndian.AppendUint16(append(key[:0], head...), pid)
 		fn(TableReceived, key, []byte{entryVersion})
 	}
+	var name [16]byte
+	next := uint64(0)
 	s.Out.All(func(e *session.Entry[uint64]) bool {
-		key = binary.BigEndian.AppendUint64(append(key[:0], head...), e.Seq)
-		v = appendQueueEntry(v[:0], &s.Out, e)
-		fn(TableQueue, key, v)
+		if c := e.Seq / session.ChunkLen; c >= next {
+			v = appendChunk(v[:0], &s.Out, c)
+			fn(TableQueue, chunkKey(&name, s.ID, c), v)
+			next = c + 1
+		}
 		return true
 	})
 }
@@ -101,13 +105,6 @@ func (m *Machine) configValue() []byte {
 	b = binary.AppendUvarint(b, uint64(m.boot))
 	b = binary.AppendUvarint(b, m.nextWill)
 	return m.limits.AppendTo(b)
-}
-
-func (m *message) appendValue(dst []byte) []byte {
-	dst = append(dst, entryVersion, m.flags&^messageStored)
-	dst = binary.AppendUvarint(dst, uint64(m.size))
-	dst = binary.LittleEndian.AppendUint32(dst, m.crc)
-	return binary.AppendUvarint(dst, uint64(m.deadline))
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -157,45 +154,6 @@ func appendSession(dst []byte, s *session.Session) []byte {
 func appendSubscription(dst []byte, sub session.Subscription) []byte {
 	dst = append(dst, entryVersion, byte(sub.Options))
 	return binary.AppendUvarint(dst, uint64(sub.ID))
-}
-
-// Flag bits of a queue entry; the lowest two are the QoS.
-const (
-	entryRetain   = 1 << 2
-	entryReleased = 1 << 3
-	entryGroup    = 1 << 4
-)
-
-func appendQueueEntry(dst []byte, o *session.Outbound[uint64], e *session.Entry[uint64]) []byte {
-	flags := e.QoS
-	if e.Retain {
-		flags |= entryRetain
-	}
-	if e.Phase == session.PhaseRelease {
-		flags |= entryReleased
-	}
-	if e.Group {
-		flags |= entryGroup
-	}
-	dst = append(dst, entryVersion, flags)
-	dst = binary.AppendUvarint(dst, e.Msg)
-	dst = binary.AppendUvarint(dst, uint64(e.PID))
-	switch {
-	case e.Many:
-		ids := o.SubIDs[e.Seq]
-		dst = binary.AppendUvarint(dst, uint64(len(ids)))
-		for _, id := range ids {
-			dst = binary.AppendUvarint(dst, uint64(id))
-		}
-	case e.SubID != 0:
-		dst = binary.AppendUvarint(append(dst, 1), uint64(e.SubID))
-	default:
-		dst = append(dst, 0)
-	}
-	if e.Group {
-		dst = appendString(dst, o.GroupOf[e.Seq])
-	}
-	return dst
 }
 
 func appendRetained(dst []byte, e retain.Entry) []byte {

@@ -26,11 +26,11 @@ func Load(scan Scan, applied uint64, now int64) (*Machine, error) {
 		load  func(key, value []byte) error
 	}{
 		{TableConfig, m.loadConfig},
-		{TableMessage, m.loadMessage},
+		{TableMessage, m.loadPage},
 		{TableSession, m.loadSession},
 		{TableSubscription, m.loadSubscription},
 		{TableReceived, m.loadReceived},
-		{TableQueue, m.loadQueueEntry},
+		{TableQueue, m.loadChunk},
 		{TableRetained, m.loadRetained},
 		{TableGroup, m.loadPending},
 		{TableWill, m.loadWill},
@@ -56,6 +56,9 @@ type loader struct {
 	used   [1 << 16 / 64]uint64
 	pids   []uint16 // the bits set in used
 	ids    []uint32
+	group  string
+
+	page []message
 }
 
 // finish does what can be done only when all entries are there.
@@ -126,26 +129,24 @@ func (m *loader) loadConfig(_, value []byte) error {
 	return nil
 }
 
-func (m *loader) loadMessage(key, value []byte) error {
-	id, _, err := splitID(key, 0)
+func (m *loader) loadPage(key, value []byte) error {
+	page, _, err := splitID(key, 0)
 	if err != nil {
 		return err
 	}
-	e := openEntry(value)
-	f := e.flags(3 | messageRetain)
-	e.qos(f)
-	msg := message{flags: f | messageStored, size: e.num32()}
-	if crc := e.take(4); len(crc) == 4 {
-		msg.crc = binary.LittleEndian.Uint32(crc)
+	r := readPage(page, value)
+	m.page = m.page[:0]
+	for r.next() {
+		r.msg.flags |= messageStored
+		m.page = append(m.page, r.msg)
 	}
-	msg.deadline = e.time()
-	if id == 0 || id > m.applied || m.messages.get(id) != nil {
-		e.fail(fmt.Sprintf("message %d of no record, or twice", id))
+	if r.id > m.applied || m.messages.len() > 0 && page <= m.messages.key {
+		r.fail(fmt.Sprintf("message %d of no record, or twice", r.id))
 	}
-	if err := e.end(); err != nil {
+	if err := r.end(); err != nil {
 		return err
 	}
-	m.messages.put(id, msg)
+	m.messages.putPage(page, r.exist, m.page)
 	return nil
 }
 
@@ -227,40 +228,63 @@ func (m *loader) loadReceived(key, value []byte) error {
 	return e.end()
 }
 
-func (m *loader) loadQueueEntry(key, value []byte) error {
-	id, rest, err := splitID(key, 8)
+func (m *loader) loadChunk(key, value []byte) error {
+	id, chunk, err := splitChunk(key)
 	if err != nil {
 		return err
 	}
 	if m.queue == nil || m.queue.ID != id {
 		m.startQueue(id)
 	}
-	s := m.queue
-	q, err := decodeQueueEntry(value, m.ids)
-	if err != nil {
-		return err
+	r := readChunk(chunk, value)
+	r.q.ids = m.ids
+	for r.next() {
+		if err := m.loadQueueEntry(&r.q); err != nil {
+			return err
+		}
 	}
-	q.Seq, m.ids = binary.BigEndian.Uint64(rest), q.ids
+	m.ids = r.q.ids
+	return r.err
+}
+
+func (m *loader) loadQueueEntry(q *queueEntry) error {
+	s := m.queue
 	switch {
 	case q.Seq <= s.Out.Tail():
-		return fmt.Errorf("%w: entry %d of session %d out of order", ErrEntry, q.Seq, id)
+		return fmt.Errorf("%w: entry %d of session %d out of order", ErrEntry, q.Seq, s.ID)
 	case q.PID == 0:
 		m.queued = true
 	case m.queued || m.used[q.PID/64]>>(q.PID%64)&1 != 0:
-		return fmt.Errorf("%w: identifier %d of session %d after the window or twice", ErrEntry, q.PID, id)
+		return fmt.Errorf("%w: identifier %d of session %d after the window or twice", ErrEntry, q.PID, s.ID)
 	default:
 		m.used[q.PID/64] |= 1 << (q.PID % 64)
 		m.pids = append(m.pids, q.PID)
 	}
-	msg, err := m.take(q.Msg)
-	if err != nil {
-		return err
+	msg := m.messages.get(q.Msg)
+	if msg == nil {
+		return fmt.Errorf("%w: message %d is missing", ErrEntry, q.Msg)
 	}
+	msg.refs++
 	if q.PID == 0 {
 		s.QueuedBytes += uint64(msg.size)
 	}
-	s.Out.Restore(q.Entry, q.ids, q.group)
+	group := ""
+	if q.Group {
+		if group = m.groupName(q.group); keyOf(group).Share == "" {
+			return fmt.Errorf("%w: not a shared filter", ErrEntry)
+		}
+	}
+	s.Out.Restore(q.Entry, q.ids, group)
 	return nil
+}
+
+// groupName returns the name as a string, the same one for entries that follow
+// each other.
+func (m *loader) groupName(name []byte) string {
+	if m.group != string(name) {
+		m.group = string(name)
+	}
+	return m.group
 }
 
 // startQueue turns to the entries of another session. One that does not exist

@@ -36,7 +36,7 @@ func (t *messageTable) len() int { return t.n }
 
 // place returns which of a page's messages an id is, and whether it exists.
 func (p *page) place(id uint64) (int, bool) {
-	bit := uint64(1) << (id % 64)
+	bit := uint64(1) << (id % PageLen)
 	return bits.OnesCount64(p.exist & (bit - 1)), p.exist&bit != 0
 }
 
@@ -44,8 +44,8 @@ func (p *page) place(id uint64) (int, bool) {
 // or delete, and may be changed in place.
 func (t *messageTable) get(id uint64) *message {
 	p := t.last
-	if id/64 != t.key {
-		p = t.pages[id/64]
+	if id/PageLen != t.key {
+		p = t.pages[id/PageLen]
 	}
 	i, ok := p.place(id)
 	if !ok {
@@ -74,9 +74,32 @@ func (t *messageTable) put(id uint64, msg message) {
 	b := t.slab.block(p.at, p.class)
 	copy(b[i+1:n+1], b[i:n])
 	b[i] = msg
-	p.exist |= 1 << (id % 64)
+	p.exist |= 1 << (id % PageLen)
 	t.set(key, p)
 	t.n++
+}
+
+// page returns which messages of a page there are, and them; it is valid like
+// what get returns.
+func (t *messageTable) page(key uint64) (exist uint64, list []message) {
+	p := t.last
+	if key != t.key {
+		p = t.pages[key]
+	}
+	if p.exist == 0 {
+		return 0, nil
+	}
+	return p.exist, t.slab.block(p.at, p.class)[:bits.OnesCount64(p.exist)]
+}
+
+// putPage adds a page above all others.
+func (t *messageTable) putPage(key, exist uint64, list []message) {
+	t.turn(key)
+	t.last.exist = exist
+	t.last.class = uint8(bits.Len(uint(len(list) - 1)))
+	t.last.at = t.slab.take(t.last.class)
+	copy(t.slab.block(t.last.at, t.last.class), list)
+	t.n += len(list)
 }
 
 // turn begins a new newest page.
@@ -109,7 +132,7 @@ func (t *messageTable) delete(id uint64) {
 	n := bits.OnesCount64(p.exist)
 	b := t.slab.block(p.at, p.class)
 	copy(b[i:n], b[i+1:n])
-	p.exist &^= 1 << (id % 64)
+	p.exist &^= 1 << (id % PageLen)
 	switch n--; {
 	case n == 0:
 		t.slab.give(p.at, p.class)
@@ -130,20 +153,23 @@ func (t *messageTable) resize(p *page, n int, class uint8) {
 
 // each calls fn for the messages in the order of their ids.
 func (t *messageTable) each(fn func(id uint64, msg *message)) {
-	keys := slices.Collect(maps.Keys(t.pages))
+	t.eachPage(func(key, exist uint64, list []message) {
+		for i, rest := 0, exist; rest != 0; i, rest = i+1, rest&(rest-1) {
+			fn(key*PageLen+uint64(bits.TrailingZeros64(rest)), &list[i])
+		}
+	})
+}
+
+// eachPage calls fn for the pages in the order of their ids.
+func (t *messageTable) eachPage(fn func(key, exist uint64, list []message)) {
+	keys := slices.AppendSeq(make([]uint64, 0, len(t.pages)+1), maps.Keys(t.pages))
 	if t.last.exist != 0 {
 		keys = append(keys, t.key)
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		p := t.last
-		if key != t.key {
-			p = t.pages[key]
-		}
-		b := t.slab.block(p.at, p.class)
-		for i, rest := 0, p.exist; rest != 0; i, rest = i+1, rest&(rest-1) {
-			fn(key*64+uint64(bits.TrailingZeros64(rest)), &b[i])
-		}
+		exist, list := t.page(key)
+		fn(key, exist, list)
 	}
 }
 

@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"text/tabwriter"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/wind-c/comqtt/v3/recovery/inspect"
 )
 
 // The forms of a result, for -o.
@@ -113,6 +111,9 @@ func (o *output) json(v any, indent string) {
 	_, _ = o.Write(b) // the error is kept
 }
 
+// failed returns the first error, for a stream that may as well end then.
+func (o *output) failed() error { return o.err }
+
 // flush writes what is buffered and returns the first error.
 func (o *output) flush() error {
 	if o.err == nil {
@@ -130,24 +131,5 @@ func columns(w io.Writer) *tabwriter.Writer {
 	return tabwriter.NewWriter(w, 0, 0, gap, ' ', 0)
 }
 
-// safe makes a name from the network fit for a terminal: what is not printable
-// is escaped, and a name that could be mistaken is quoted.
-func safe(s string) string {
-	if s == "" {
-		return `""`
-	}
-	if strings.ContainsFunc(s, func(r rune) bool {
-		return r == utf8.RuneError || r == ' ' || r == '"' || r == '\\' || !unicode.IsPrint(r)
-	}) {
-		return strconv.Quote(s)
-	}
-	return s
-}
-
-// cut shortens text to about n letters and says that it did.
-func cut(s string, n int) string {
-	if n <= 0 || utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:n-1]) + "…"
-}
+// safe makes a name from the network fit for a terminal.
+func safe(s string) string { return inspect.Printable(s) }

@@ -40,6 +40,13 @@ func (r *verbRun) usage(format string, args ...any) error {
 	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...), hints: []string{"see " + r.help}}
 }
 
+// say writes a line to standard error, beside the result.
+func (r *verbRun) say(format string, args ...any) {
+	r.progress.end()
+	// Nobody is left to tell when standard error is gone.
+	_, _ = fmt.Fprintf(r.p.stderr, "comqtt: "+format+"\n", args...)
+}
+
 // verbCommand makes the command of a verb; parent is the command it stands
 // under, "" for none.
 func (p *program) verbCommand(parent string, v verb) *cli.Command {

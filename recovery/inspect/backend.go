@@ -46,14 +46,16 @@ func (d *Dir) openBackend(ctx context.Context, check bool) (*backend, error) {
 		return nil, fmt.Errorf("inspect: open backend: %w", err)
 	}
 	b.size = info.Size()
-	o := bbolt.Options{ReadOnly: true}
-	if check {
-		o.Preread = 1<<63 - 1
-	}
 	d.progress("read backend", 0, b.size)
-	if b.store, err = bbolt.Open(b.path, o); err != nil {
-		b.store = nil
+	s, err := bbolt.Open(b.path, bbolt.Options{ReadOnly: true})
+	if err != nil {
 		return b, d.refuse(b, err)
+	}
+	b.store = s
+	if check && b.size > bbolt.DefaultPreread {
+		if err := s.Check(ctx); err != nil {
+			return b, errors.Join(d.refuse(b, err), b.close())
+		}
 	}
 	d.progress("read backend", b.size, b.size)
 	b.mark, err = b.store.Mark(ctx)

@@ -120,7 +120,7 @@ var errStop = errors.New("stop")
 type logScan struct {
 	step string
 	// visit gets each intact frame, marks included, up to the first damage. The
-	// frame's body is valid during the call. errStop ends the walk.
+	// frame's body is valid during the call. errStop ends the walk and is returned.
 	visit func(seg *wal.SegmentInfo, f *wal.Frame) error
 }
 
@@ -154,8 +154,6 @@ func (d *Dir) scan(ctx context.Context, s logScan) (*wal.Inspection, error) {
 	switch {
 	case err == nil:
 		d.progress(s.step, total, total)
-	case errors.Is(err, errStop):
-		err = nil
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	}

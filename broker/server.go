@@ -83,8 +83,7 @@ type Server struct {
 	machine    *core.Machine
 	clients    seats
 
-	// Of the apply loop, or of whoever is in its place.
-	applying    sync.Mutex
+	// Of the apply loop.
 	fx          core.Effects
 	published   record.Publish
 	cache       []encoding

@@ -103,7 +103,7 @@ func (s *Server) applyRound(r *round) error {
 		}
 		index++
 	}
-	s.touched.flush()
+	s.touched.flush(s)
 	clear(r.items)
 	select {
 	case s.spareItems <- r.items[:0]:
@@ -227,13 +227,14 @@ func (s *Server) reply(kind record.Kind, it *item, fx *core.Effects) {
 		}
 		c.mu.Lock()
 		if r.Known {
-			c.owed = max(c.owed-1, 0)
+			c.answeredFinally()
 		}
 		c.replyLocked(packets.TypePubcomp, r.PacketID, code, &s.touched)
 		c.mu.Unlock()
 	case record.KindSubscribe, record.KindUnsubscribe:
 		c.mu.Lock()
 		c.controls--
+		c.unapplied.Add(-1)
 		if kind == record.KindSubscribe {
 			c.subackLocked(packets.TypeSuback, r.PacketID, it.codes, &s.touched)
 		} else if !r.Stale {
@@ -260,6 +261,7 @@ func (s *Server) replyPublish(c *conn, qos uint8, r *core.Reply) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pending[qos]--
+	c.unapplied.Add(-1)
 	c.idle.Broadcast()
 	if r.Stale || qos == 0 {
 		return
@@ -273,7 +275,7 @@ func (s *Server) replyPublish(c *conn, qos uint8, r *core.Reply) {
 		t = packets.TypePubrec
 	}
 	if qos == 1 || r.Duplicate {
-		c.owed = max(c.owed-1, 0)
+		c.answeredFinally()
 	}
 	c.replyLocked(t, r.PacketID, code, &s.touched)
 }
@@ -291,15 +293,15 @@ func (s *Server) spread(rec []byte) {
 	}
 	d := delivery{
 		srv: s, qos: p.QoS, retain: p.Retain, hasExpiry: p.HasExpiry, expiry: p.Expiry,
-		body: p.Message, touched: &s.touched, cache: s.cache[:0],
+		touched: &s.touched, cache: s.cache[:0], single: len(fx.Direct) == 1,
 	}
-	if !d.parse() {
+	if !d.parse(p.Message) {
 		return
 	}
 	for i := range fx.Direct {
 		e := &fx.Direct[i]
 		if c := s.clients.at(e.Ref); c != nil {
-			d.to(c, e.QoS, e.Retain, e.IDs(fx), nil)
+			d.to(c, e.QoS, e.Retain, e.IDs(fx), ownership{})
 		}
 	}
 	for _, g := range fx.Groups {

@@ -19,20 +19,19 @@ type waiting struct {
 	qos      byte
 	retain   bool
 	ids      []uint32
-	own      *ownership
+	own      ownership
 }
 
 // hold queues a message behind the backlog. The caller holds c.mu.
-func (d *delivery) hold(c *conn, qos byte, retain bool, ids []uint32, own *ownership) {
-	if c.out.queued+len(d.body) > d.srv.opts.Limits.EphemeralQueueBytes {
-		if own != nil {
-			c.letGo(own, record.AckDenied)
-		}
+func (d *delivery) hold(c *conn, qos byte, retain bool, ids []uint32, own ownership) {
+	size := d.msg.Size()
+	if c.out.queued+size > d.srv.opts.Limits.EphemeralQueueBytes {
+		c.letGo(own, record.AckDenied)
 		d.srv.dropped(c, core.DropQueueFull)
 		return
 	}
-	c.out.queued += len(d.body)
-	c.out.backlog = append(c.out.backlog, waiting{memo: d.keep(), qos: qos, retain: retain, ids: slices.Clone(ids), own: own})
+	c.out.queued += size
+	c.out.backlog = append(c.out.backlog, waiting{memo: d.keep(own), qos: qos, retain: retain, ids: slices.Clone(ids), own: own})
 }
 
 // holdRetained puts the retained messages of new subscriptions into the
@@ -106,17 +105,15 @@ func (s *Server) sendWaiting(c *conn, w *waiting) {
 	c.out.queued -= len(w.memo.body)
 	left, expired := w.memo.left(s.clock())
 	if expired {
-		if w.own != nil {
-			c.letGo(w.own, record.AckExpired)
-		}
+		c.letGo(w.own, record.AckExpired)
 		s.dropped(c, core.DropExpired)
 		return
 	}
 	d := delivery{
 		srv: s, qos: w.qos, retain: w.retain, hasExpiry: w.memo.hasLife, expiry: left,
-		body: w.memo.body, kept: w.memo, touched: &s.touched, paced: true,
+		kept: w.memo, touched: &s.touched, paced: true, single: true,
 	}
-	if d.parse() {
+	if d.parse(w.memo.body) {
 		d.send(c, w.qos, w.retain, w.ids, w.own)
 	}
 }
@@ -134,8 +131,8 @@ func (s *Server) sendRetained(c *conn, r *core.Retained) bool {
 	if !ok {
 		return false
 	}
-	d := delivery{srv: s, qos: r.QoS, retain: true, hasExpiry: life.hasLife, expiry: left, body: body, touched: &s.touched, paced: true}
-	if !d.parse() {
+	d := delivery{srv: s, qos: r.QoS, retain: true, hasExpiry: life.hasLife, expiry: left, touched: &s.touched, paced: true, single: true}
+	if !d.parse(body) {
 		s.fail(fmt.Errorf("broker: retained message %d: %w", r.Message, packets.ErrMessage))
 		return true
 	}
@@ -143,7 +140,7 @@ func (s *Server) sendRetained(c *conn, r *core.Retained) bool {
 	if r.SubID != 0 {
 		ids = []uint32{r.SubID}
 	}
-	d.send(c, r.QoS, true, ids, nil)
+	d.send(c, r.QoS, true, ids, ownership{})
 	return true
 }
 

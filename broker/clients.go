@@ -181,6 +181,7 @@ func (s *Server) unsubscribeMemory(c *conn, pid uint16, filters [][]byte) {
 func (c *conn) answered(t packets.Type, pid uint16, codes []byte, touched *touch) {
 	c.mu.Lock()
 	c.controls--
+	c.unapplied.Add(-1)
 	c.subackLocked(t, pid, codes, touched)
 	c.idle.Broadcast()
 	c.mu.Unlock()
@@ -211,15 +212,15 @@ func (s *Server) publishWill(id uint64) {
 // retained.
 func (s *Server) publishMemory(w *record.Will) {
 	d := delivery{
-		srv: s, qos: w.QoS, hasExpiry: w.HasExpiry, expiry: w.Expiry, body: w.Message, touched: &s.touched,
+		srv: s, qos: w.QoS, hasExpiry: w.HasExpiry, expiry: w.Expiry, touched: &s.touched,
 	}
-	if !d.parse() {
+	if !d.parse(w.Message) {
 		return
 	}
 	s.stats.wills.Add(1)
 	r := s.match(d.msg.Topic)
 	for i := range r.targets {
-		d.to(r.targets[i].conn, r.targets[i].qos, false, r.targets[i].ids, nil)
+		d.to(r.targets[i].conn, r.targets[i].qos, false, r.targets[i].ids, ownership{})
 	}
 	for i := range r.groups {
 		if m := r.groups[i].pick(&s.turn); m != nil {

@@ -44,8 +44,10 @@ type conn struct {
 	idle     sync.Cond // with mu: an outstanding record was applied
 	pending  [3]int    // logged publishes not yet applied, by QoS
 	controls int       // SUBSCRIBE, UNSUBSCRIBE and CONNECT not yet applied
-	owed     int       // QoS 1 and 2 publishes from the client without a final answer
 	closed   bool      // no packet is sent any more but what is in the outbox
+
+	unapplied atomic.Int32 // all of pending and controls together
+	owed      atomic.Int32 // QoS 1 and 2 publishes from the client without a final answer
 
 	lastRead atomic.Int64 // time of the last packet, or of progress in a large one, seconds; for the keep-alive
 	holding  atomic.Bool  // publishes wait for room on the disk
@@ -222,8 +224,33 @@ func (c *conn) waitOrder(qos byte) error {
 	return nil
 }
 
+// logged counts a publish that goes into the log.
+func (c *conn) logged(qos byte) {
+	c.mu.Lock()
+	c.pending[qos]++
+	c.mu.Unlock()
+	c.unapplied.Add(1)
+}
+
+// controlled counts a SUBSCRIBE or UNSUBSCRIBE on its way to the apply loop.
+func (c *conn) controlled() {
+	c.mu.Lock()
+	c.controls++
+	c.mu.Unlock()
+	c.unapplied.Add(1)
+}
+
+// answeredFinally counts a publish of the client as done.
+func (c *conn) answeredFinally() {
+	for n := c.owed.Load(); n > 0 && !c.owed.CompareAndSwap(n, n-1); n = c.owed.Load() {
+	}
+}
+
 // outstanding reports whether waitOrder would wait.
 func (c *conn) outstanding(qos byte) bool {
+	if c.unapplied.Load() == 0 {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pending[qos] > 0 || c.controls > 0

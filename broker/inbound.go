@@ -11,8 +11,10 @@ import (
 // connection.
 func (c *conn) handle(f packets.Frame) error {
 	t := f.Type()
-	if t != packets.TypePuback && t != packets.TypePubcomp {
-		c.addAcks() // acknowledgements keep their place among the records
+	if t != packets.TypePuback && t != packets.TypePubcomp && t != packets.TypePubrec {
+		if err := c.addAcks(); err != nil { // acknowledgements keep their place among the records
+			return err
+		}
 	}
 	switch t {
 	case packets.TypePublish:
@@ -31,13 +33,7 @@ func (c *conn) handle(f packets.Frame) error {
 		if err := packets.CheckPing(f.Flags(), f.Body); err != nil {
 			return err
 		}
-		c.mu.Lock()
-		if !c.closed {
-			c.room()
-			c.out.buf = append(c.out.buf, byte(packets.TypePingresp)<<4, 0) // [MQTT-3.12.4-1]
-			c.in.touched.add(c)
-		}
-		c.mu.Unlock()
+		c.in.replies = append(c.in.replies, byte(packets.TypePingresp)<<4, 0) // [MQTT-3.12.4-1]
 		return nil
 	case packets.TypeDisconnect:
 		return c.disconnected(f)
@@ -105,7 +101,7 @@ func (c *conn) publish(f packets.Frame) error {
 	if len(c.in.held) > 0 && p.QoS > 0 { // keeps its place behind those
 		return c.pushBack(p, f)
 	}
-	s.stats.messagesIn.Add(1)
+	c.in.arrived++
 	if p.QoS > 0 {
 		if err := c.owe(p.QoS, p.PacketID); err != nil {
 			return err
@@ -138,10 +134,8 @@ func (c *conn) owe(qos byte, pid uint16) error {
 			return nil
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.owed++
-	if c.version == packets.V5 && c.owed > int(c.srv.opts.Limits.ReceiveMaximum) { // [MQTT-3.3.4-7]
+	owed := c.owed.Add(1)
+	if c.version == packets.V5 && int(owed) > int(c.srv.opts.Limits.ReceiveMaximum) { // [MQTT-3.3.4-7]
 		return violation(packets.CodeReceiveMaximumExceeded, "MQTT-3.3.4-7", "more publishes in flight than the receive maximum")
 	}
 	return nil
@@ -190,10 +184,8 @@ func (c *conn) answer(p *packets.Publish, code packets.Code) error {
 	if p.QoS == 2 {
 		t = packets.TypePubrec
 	}
-	c.mu.Lock()
-	c.owed = max(c.owed-1, 0)
-	c.replyLocked(t, p.PacketID, code, &c.in.touched)
-	c.mu.Unlock()
+	c.answeredFinally()
+	c.replyHere(t, p.PacketID, code)
 	return nil
 }
 
@@ -233,9 +225,7 @@ func (c *conn) logPublish(p *packets.Publish, name []byte, r *route) error {
 		in.choices = choose(in.choices[:0], r, &in.turn)
 		rec.Choices = in.choices
 	}
-	c.mu.Lock()
-	c.pending[p.QoS]++
-	c.mu.Unlock()
+	c.logged(p.QoS)
 	in.encoded = rec.AppendHeader(in.encoded[:0])
 	in.encoded = p.AppendMessage(in.encoded, name)
 	in.batch.addRecord(item{conn: c, qos: p.QoS}, in.encoded)
@@ -250,7 +240,7 @@ func (c *conn) receive(pid uint16) (again bool, err error) {
 		if err := c.settle(2); err != nil {
 			return true, err
 		}
-		c.reply(packets.TypePubrec, pid, packets.CodeSuccess, &c.in.touched)
+		c.replyHere(packets.TypePubrec, pid, packets.CodeSuccess)
 		return true, nil
 	}
 	if c.in.received == nil {
@@ -288,14 +278,12 @@ func (c *conn) bypass(p *packets.Publish, name []byte, r *route) error {
 	if n == 0 {
 		code = packets.CodeNoMatchingSubscribers
 	}
-	c.mu.Lock()
 	t := packets.TypePubrec
 	if p.QoS == 1 {
 		t = packets.TypePuback
-		c.owed = max(c.owed-1, 0)
+		c.answeredFinally()
 	}
-	c.replyLocked(t, p.PacketID, code, &c.in.touched)
-	c.mu.Unlock()
+	c.replyHere(t, p.PacketID, code)
 	return nil
 }
 
@@ -313,12 +301,18 @@ func (c *conn) acknowledge(a *packets.Ack) error {
 		return c.release(a)
 	}
 	if !c.durable {
-		return c.acknowledgeMemory(a)
+		if c.in.acks = append(c.in.acks, *a); len(c.in.acks) >= batchRecords {
+			return c.addAcks()
+		}
+		return nil
 	}
 	if fits, err := c.fits(a); err != nil || !fits {
 		return err
 	}
 	if a.Type == packets.TypePubrec {
+		if err := c.addAcks(); err != nil {
+			return err
+		}
 		if failpoint.Fault(failpoint.FaultEarlyPubrel) {
 			c.mu.Lock()
 			c.replyLocked(packets.TypePubrel, a.PacketID, packets.CodeSuccess, &c.in.touched)
@@ -383,11 +377,39 @@ func misfit(t packets.Type, released bool) error {
 	return nil
 }
 
-// addAcks makes one record of the acknowledgements gathered.
-func (c *conn) addAcks() {
+// replyHere acknowledges a packet that the reader answers itself. The answers
+// of a round go into the outbox together, before its records go to the lane.
+func (c *conn) replyHere(t packets.Type, pid uint16, code packets.Code) {
+	c.in.replies = packets.AppendAck(c.in.replies, c.version, t, pid, code)
+}
+
+// addReplies puts the gathered answers into the outbox.
+func (c *conn) addReplies() {
+	if len(c.in.replies) == 0 {
+		return
+	}
+	c.mu.Lock()
+	if !c.closed {
+		c.room()
+		c.out.buf = append(c.out.buf, c.in.replies...)
+		c.in.touched.add(c)
+	}
+	c.mu.Unlock()
+	c.in.replies = c.in.replies[:0]
+}
+
+// addAcks takes the acknowledgements gathered: they make one record, or are
+// carried out at once for a client without a durable session.
+func (c *conn) addAcks() error {
+	var err error
+	if len(c.in.acks) > 0 {
+		err = c.acknowledgeMemory(c.in.acks)
+		clear(c.in.acks)
+		c.in.acks = c.in.acks[:0]
+	}
 	a := &c.in.ack
 	if len(a.Runs) == 0 {
-		return
+		return err
 	}
 	a.Session, a.Epoch = c.session, c.epoch
 	c.in.encoded = a.AppendTo(c.in.encoded[:0])
@@ -398,6 +420,7 @@ func (c *conn) addAcks() {
 		c.in.batch.lazy = false
 	}
 	c.in.batch.addRecord(item{conn: c}, c.in.encoded)
+	return err
 }
 
 // release takes the PUBREL of a QoS 2 publish.
@@ -420,11 +443,9 @@ func (c *conn) release(a *packets.Ack) error {
 		code = packets.CodePacketIdentifierNotFound
 	}
 	delete(c.in.received, a.PacketID)
-	c.mu.Lock()
 	if code == packets.CodeSuccess {
-		c.owed = max(c.owed-1, 0)
+		c.answeredFinally()
 	}
-	c.replyLocked(packets.TypePubcomp, a.PacketID, code, &c.in.touched)
-	c.mu.Unlock()
+	c.replyHere(packets.TypePubcomp, a.PacketID, code)
 	return nil
 }

@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"slices"
-
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/packets"
 	"github.com/wind-c/comqtt/v3/session"
@@ -10,10 +8,35 @@ import (
 )
 
 // ownership is what a client without a durable session owes to a shared
-// group for a message it was given.
+// group for a message it was given. Without a key it owes nothing.
 type ownership struct {
-	key     core.GroupKey
+	key     *core.GroupKey
 	message uint64 // id, when the group has durable state; else 0
+}
+
+// memo is a message kept in memory for a client without a durable session.
+type memo struct {
+	body     []byte // stored form; nil when only own is needed
+	deadline int64  // log time ms, 0 = never
+	own      ownership
+	hasLife  bool
+	qos      byte // as published
+	retain   bool // as published
+}
+
+// smallMemo is a memo with a short body, in one allocation.
+type smallMemo struct {
+	memo
+	data [128]byte
+}
+
+func newMemo(size int) *memo {
+	if size > len(smallMemo{}.data) {
+		return &memo{body: make([]byte, 0, size)}
+	}
+	m := &smallMemo{}
+	m.body = m.data[:0]
+	return &m.memo
 }
 
 // delivery is one message on its way to any number of clients without the
@@ -23,13 +46,16 @@ type delivery struct {
 	qos       byte
 	retain    bool
 	hasExpiry bool
-	expiry    uint32 // seconds left
-	body      []byte // stored form; valid during the delivery
-	msg       packets.Message
-	kept      *memo // copy of body for those who queue it
+	expiry    uint32          // seconds left
+	msg       packets.Message // valid during the delivery
+	kept      *memo           // copy of it for those who queue it
 	touched   *touch
 	cache     []encoding
 	paced     bool // sent from a backlog, which waits for room: not dropped for want of it
+	single    bool // for one client: not worth caching
+
+	packet  []byte // as received, when clients of the same version get it unchanged at QoS 0
+	version packets.Version
 }
 
 // encoding is the message as one kind of subscriber gets it at QoS 0.
@@ -39,87 +65,97 @@ type encoding struct {
 	bytes   []byte
 }
 
-func (d *delivery) parse() bool {
+// parse takes the message from its stored form.
+func (d *delivery) parse(body []byte) bool {
 	var err error
-	d.msg, err = packets.ParseMessage(d.body)
+	d.msg, err = packets.ParseMessage(body)
 	return err == nil
 }
 
 // keep returns the message in memory that outlives the delivery.
-func (d *delivery) keep() *memo {
-	if d.kept == nil {
-		d.kept = &memo{body: slices.Clone(d.body), qos: d.qos, retain: d.retain}
-		if d.hasExpiry {
-			d.kept.hasLife, d.kept.deadline = true, d.srv.clock()+int64(d.expiry)*1000
-		}
+func (d *delivery) keep(own ownership) *memo {
+	if d.kept != nil && d.kept.own == own {
+		return d.kept
 	}
-	return d.kept
+	var m *memo
+	if d.kept != nil {
+		m = &memo{body: d.kept.body}
+	} else {
+		m = newMemo(d.msg.Size())
+		m.body = d.msg.AppendTo(m.body)
+	}
+	m.own, m.qos, m.retain = own, d.qos, d.retain
+	switch {
+	case d.kept != nil:
+		m.hasLife, m.deadline = d.kept.hasLife, d.kept.deadline
+	case d.hasExpiry:
+		m.hasLife, m.deadline = true, d.srv.clock()+int64(d.expiry)*1000
+	}
+	if own.key == nil {
+		d.kept = m
+	}
+	return m
 }
 
 // to delivers to one client with at most its granted QoS.
-func (d *delivery) to(c *conn, granted byte, retain bool, ids []uint32, own *ownership) {
+func (d *delivery) to(c *conn, granted byte, retain bool, ids []uint32, own ownership) {
 	qos := min(d.qos, granted)
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return
-	}
-	if len(c.out.backlog) > 0 {
+	switch {
+	case c.closed:
+	case len(c.out.backlog) > 0:
 		d.hold(c, qos, retain, ids, own)
-		return
+	default:
+		d.send(c, qos, retain, ids, own)
 	}
-	d.send(c, qos, retain, ids, own)
+	c.mu.Unlock()
 }
 
 // send is to for a connection whose backlog is empty or that sends from it.
 // The caller holds c.mu.
-func (d *delivery) send(c *conn, qos byte, retain bool, ids []uint32, own *ownership) {
+func (d *delivery) send(c *conn, qos byte, retain bool, ids []uint32, own ownership) {
 	if qos == 0 {
 		d.qos0(c, retain, ids)
 		return
 	}
 	o := &c.out
 	if o.window.Queued() == 0 && len(o.window.Inflight()) < c.windowSize() && o.size() < d.srv.opts.Limits.OutboxBytes {
-		seq := o.window.Push(session.Entry[*memo]{QoS: qos, Retain: retain}, ids, "")
-		if own != nil {
-			c.own(seq, *own)
-		}
-		e := o.window.Assign()
-		if own != nil && own.message == 0 {
-			e.Msg = d.keep() // another member gets it if this one leaves
-		}
+		e := o.window.Deliver(session.Entry[*memo]{Msg: d.owed(own), QoS: qos, Retain: retain}, ids, "")
 		o.window.Sent()
 		if !c.encode(&d.msg, qos, e.PID, false, retain, ids, d.hasExpiry, d.expiry) { // as if it had been sent [MQTT-3.1.2-25]
 			o.window.Remove(e.PID)
-			c.forgetOwned(seq, record.AckTooLarge)
+			c.letGo(own, record.AckTooLarge)
 			d.srv.dropped(c, core.DropTooLarge)
 			return
 		}
 		d.touched.add(c)
+		d.touched.sent++
 		return
 	}
-	if o.queued+len(d.body) > d.srv.opts.Limits.EphemeralQueueBytes {
-		if own != nil {
-			c.letGo(own, record.AckDenied)
-		}
+	size := d.msg.Size()
+	if o.queued+size > d.srv.opts.Limits.EphemeralQueueBytes {
+		c.letGo(own, record.AckDenied)
 		d.srv.dropped(c, core.DropQueueFull)
 		return
 	}
-	seq := o.window.Push(session.Entry[*memo]{Msg: d.keep(), QoS: qos, Retain: retain}, ids, "")
-	if own != nil {
-		c.own(seq, *own)
-	}
-	o.queued += len(d.body)
+	o.window.Push(session.Entry[*memo]{Msg: d.keep(own), QoS: qos, Retain: retain}, ids, "")
+	o.queued += size
 	if len(o.window.Inflight()) < c.windowSize() {
 		o.stalled = true
 	}
 }
 
-func (c *conn) own(seq uint64, o ownership) {
-	if c.out.owned == nil {
-		c.out.owned = make(map[uint64]ownership)
+// owed returns what is kept of a message that is sent at once: nothing, unless
+// the client owes it to a group. Of a group without durable state another
+// member gets it if this one leaves.
+func (d *delivery) owed(own ownership) *memo {
+	switch {
+	case own.key == nil:
+		return nil
+	case own.message != 0:
+		return &memo{own: own}
 	}
-	c.out.owned[seq] = o
+	return d.keep(own)
 }
 
 // windowSize is how many identifiers may be in use towards the client.
@@ -128,7 +164,7 @@ func (c *conn) windowSize() int { return int(min(c.receiveMax, c.srv.opts.Limits
 // qos0 delivers without an identifier; beyond the outbox cap the message is
 // dropped and counted. The caller holds c.mu.
 func (d *delivery) qos0(c *conn, retain bool, ids []uint32) {
-	if size := c.out.size(); !d.paced && size > 0 && size+len(d.body) > d.srv.opts.Limits.OutboxBytes {
+	if size := c.out.size(); !d.paced && size > 0 && size+d.msg.Size() > d.srv.opts.Limits.OutboxBytes {
 		d.srv.dropped(c, core.DropOutboxFull)
 		return
 	}
@@ -138,12 +174,16 @@ func (d *delivery) qos0(c *conn, retain bool, ids []uint32) {
 			return
 		}
 		d.touched.add(c)
-		d.srv.stats.messagesOut.Add(1)
+		d.touched.sent++
 		return
 	}
 	d.touched.add(c)
-	d.srv.stats.messagesOut.Add(1)
+	d.touched.sent++
 	c.room()
+	if !retain && d.packet != nil && d.version == c.version {
+		c.out.buf = append(c.out.buf, d.packet...)
+		return
+	}
 	for i := range d.cache {
 		if e := &d.cache[i]; e.version == c.version && e.retain == retain {
 			c.out.buf = append(c.out.buf, e.bytes...)
@@ -152,6 +192,9 @@ func (d *delivery) qos0(c *conn, retain bool, ids []uint32) {
 	}
 	start := len(c.out.buf)
 	c.encode(&d.msg, 0, 0, false, retain, nil, d.hasExpiry, d.expiry)
+	if d.single {
+		return
+	}
 	if len(d.cache) < cap(d.cache) {
 		d.cache = d.cache[:len(d.cache)+1]
 	} else {
@@ -217,7 +260,7 @@ func (c *conn) pumpMemory() {
 		left, expired := m.left(c.srv.clock())
 		o.queued -= len(m.body)
 		if expired {
-			c.forgetOwned(o.window.DropHead().Seq, record.AckExpired)
+			c.letGo(o.window.DropHead().Msg.own, record.AckExpired)
 			c.srv.dropped(c, core.DropExpired)
 			continue
 		}
@@ -226,17 +269,17 @@ func (c *conn) pumpMemory() {
 			ids = []uint32{head.SubID}
 		}
 		e := o.window.Assign()
-		if _, shared := o.owned[e.Seq]; !shared {
+		if m.own.key == nil {
 			e.Msg = nil
 		}
 		msg, err := packets.ParseMessage(m.body)
 		if err == nil && c.encode(&msg, e.QoS, e.PID, false, e.Retain, ids, m.hasLife, left) {
 			o.window.Sent()
+			c.srv.stats.messagesOut.Add(1)
 			continue
 		}
-		seq := e.Seq
 		o.window.Remove(e.PID)
-		c.forgetOwned(seq, record.AckTooLarge)
+		c.letGo(m.own, record.AckTooLarge)
 		c.srv.dropped(c, core.DropTooLarge)
 	}
 }
@@ -252,40 +295,26 @@ func (m *memo) left(now int64) (seconds uint32, expired bool) {
 	return uint32((m.deadline - now + 999) / 1000), false
 }
 
-// acknowledgeMemory takes PUBACK, PUBREC and PUBCOMP of a client without a
-// durable session.
-func (c *conn) acknowledgeMemory(a *packets.Ack) error {
+// acknowledgeMemory takes the PUBACK, PUBREC and PUBCOMP of a client without a
+// durable session that the reader has gathered, all under one lock.
+func (c *conn) acknowledgeMemory(acks []packets.Ack) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed { // nothing is sent any more, and the session is at its end
 		return nil
 	}
 	o := &c.out
-	e := o.window.Find(a.PacketID)
-	switch {
-	case a.Type == packets.TypePubrec && (e == nil || e.QoS != 2):
-		if a.Code.IsError() { // no PUBREL answers a failure [MQTT-4.3.3-4]
-			return nil
-		}
-		c.replyLocked(packets.TypePubrel, a.PacketID, packets.CodePacketIdentifierNotFound, &c.in.touched)
-		return nil
-	case e == nil:
-		return nil
-	case a.Type == packets.TypePubrec && !a.Code.IsError():
-		o.window.Released(e)
-		e.Msg = nil // started: it stays with this client [MQTT-4.8.2-5]
-		c.replyLocked(packets.TypePubrel, a.PacketID, packets.CodeSuccess, &c.in.touched)
-		return nil
-	case a.Type != packets.TypePubrec && e.QoS == 2:
-		if err := misfit(a.Type, e.Phase == session.PhaseRelease); err != nil {
+	done := 0
+	for i := range acks {
+		n, err := c.acknowledgedMemory(&acks[i])
+		if err != nil {
 			return err
 		}
-	case a.Type == packets.TypePubcomp:
+		done += n
+	}
+	if done == 0 {
 		return nil
 	}
-	seq := e.Seq
-	o.window.Remove(a.PacketID)
-	c.forgetOwned(seq, record.AckClient)
 	if o.window.Queued() > 0 {
 		c.pumpMemory()
 		if len(o.buf) > 0 {
@@ -301,19 +330,56 @@ func (c *conn) acknowledgeMemory(a *packets.Ack) error {
 	return nil
 }
 
-// forgetOwned settles what the client owes to a group for a message. The
-// caller holds mu.
-func (c *conn) forgetOwned(seq uint64, why record.AckReason) {
-	own, ok := c.out.owned[seq]
-	if !ok {
-		return
+// acknowledgedMemory takes one of them and returns how many deliveries it
+// ends. The caller holds mu.
+func (c *conn) acknowledgedMemory(a *packets.Ack) (int, error) {
+	e := c.out.window.Find(a.PacketID)
+	switch {
+	case a.Type == packets.TypePubrec:
+		return c.receivedMemory(a, e), nil
+	case e == nil:
+		return 0, nil
+	case e.QoS == 2:
+		if err := misfit(a.Type, e.Phase == session.PhaseRelease); err != nil {
+			return 0, err
+		}
+	case a.Type == packets.TypePubcomp:
+		return 0, nil
 	}
-	delete(c.out.owned, seq)
-	c.letGo(&own, why)
+	return c.endMemory(e), nil
+}
+
+// receivedMemory takes a PUBREC for e, nil if there is no such delivery.
+func (c *conn) receivedMemory(a *packets.Ack, e *session.Entry[*memo]) int {
+	known := e != nil && e.QoS == 2
+	switch {
+	case known && a.Code.IsError():
+		return c.endMemory(e)
+	case a.Code.IsError(): // no PUBREL answers a failure [MQTT-4.3.3-4]
+	case known:
+		c.out.window.Released(e)
+		if e.Msg != nil && e.Msg.own.message != 0 {
+			e.Msg.body = nil
+		} else {
+			e.Msg = nil // started: it stays with this client [MQTT-4.8.2-5]
+		}
+		c.replyHere(packets.TypePubrel, a.PacketID, packets.CodeSuccess)
+	default:
+		c.replyHere(packets.TypePubrel, a.PacketID, packets.CodePacketIdentifierNotFound)
+	}
+	return 0
+}
+
+// endMemory ends a delivery. The caller holds mu.
+func (c *conn) endMemory(e *session.Entry[*memo]) int {
+	if gone, ok := c.out.window.Remove(e.PID); ok && gone.Msg != nil {
+		c.letGo(gone.Msg.own, record.AckClient)
+	}
+	return 1
 }
 
 // letGo ends a message that the client had of a group with durable state.
-func (c *conn) letGo(own *ownership, why record.AckReason) {
+func (c *conn) letGo(own ownership, why record.AckReason) {
 	if own.message == 0 {
 		return
 	}

@@ -37,16 +37,6 @@ type outbound struct {
 	// Of a client without a durable session:
 	window session.Outbound[*memo]
 	queued int // bytes of queued messages
-	owned  map[uint64]ownership
-}
-
-// memo is a message kept in memory for a client without a durable session.
-type memo struct {
-	body     []byte // stored form
-	deadline int64  // log time ms, 0 = never
-	hasLife  bool
-	qos      byte // as published
-	retain   bool // as published
 }
 
 const (
@@ -193,6 +183,7 @@ func (c *conn) room() {
 // round.
 type touch struct {
 	conns []*conn
+	sent  uint64 // messages appended by deliveries
 }
 
 // add notes a connection. The caller holds its mu.
@@ -205,7 +196,11 @@ func (t *touch) add(c *conn) {
 
 // flush empties the outboxes: a few at once, for that is cheaper than to wake
 // somebody, many on goroutines.
-func (t *touch) flush() {
+func (t *touch) flush(s *Server) {
+	if t.sent > 0 {
+		s.stats.messagesOut.Add(t.sent)
+		t.sent = 0
+	}
 	begun := t.conns[:0]
 	for _, c := range t.conns {
 		c.mu.Lock()

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"sync/atomic"
 	"syscall"
 
@@ -27,6 +28,7 @@ type inbound struct {
 
 	aliases  []string            // topic aliases of the client, by number
 	routes   map[string]*route   // cache of matches
+	latest   *route              // the one of them that was used last
 	seen     *sightings          // what else was published to, for the cache
 	received map[uint16]struct{} // QoS 2 identifiers of a client without a durable session
 	held     []held              // publishes that wait for room on the disk
@@ -40,7 +42,11 @@ type inbound struct {
 type work struct {
 	buf     []byte          // read and not yet parsed
 	batch   batch           // records of this round
-	ack     record.Ack      // acknowledgements gathered in this round
+	ack     record.Ack      // acknowledgements gathered in this round, of a durable session
+	acks    []packets.Ack   // the same of any other client
+	replies []byte          // answers of this round
+	arrived uint64          // messages of this round
+	packet  []byte          // the one in work, as received
 	touched touch           // outboxes appended to in this round
 	pub     packets.Publish // the rest is reused from packet to packet
 	scratch []byte
@@ -110,6 +116,7 @@ func (c *conn) parse() error {
 		if n == 0 {
 			break
 		}
+		c.in.packet = b[:n]
 		if err := c.handle(f); err != nil {
 			return err
 		}
@@ -119,6 +126,9 @@ func (c *conn) parse() error {
 				return errClosed
 			}
 		}
+	}
+	if err := c.addAcks(); err != nil {
+		return err
 	}
 	if len(b) < len(c.in.buf) { // it is packets that keep a connection alive, not bytes [MQTT-3.1.2-22]
 		c.lastRead.Store(c.srv.clock() / 1000)
@@ -131,20 +141,27 @@ func (c *conn) parse() error {
 // touched. It reports false when the broker is closing.
 func (c *conn) endRound() bool {
 	ok := c.send()
-	c.in.flush()
+	c.in.flush(c.srv)
 	return ok
 }
 
 // send sends the round's records on their way.
 func (c *conn) send() bool {
-	c.addAcks()
+	if err := c.addAcks(); err != nil {
+		c.log(slog.LevelDebug, "acknowledgement after a violation", "error", err)
+	}
+	c.addReplies() // first, for the apply loop answers the records
+	if c.in.arrived > 0 {
+		c.srv.stats.messagesIn.Add(c.in.arrived)
+		c.in.arrived = 0
+	}
 	return len(c.in.batch.items) == 0 || c.srv.lane.put(&c.in.batch, false)
 }
 
 // flush flushes the outboxes that were touched since the last time.
-func (in *inbound) flush() {
+func (in *inbound) flush(s *Server) {
 	in.unflushed = 0
-	in.touched.flush()
+	in.touched.flush(s)
 }
 
 // fillBuffer reads at least one byte more. While nothing is buffered it waits
@@ -190,7 +207,7 @@ func (in *inbound) release(s *Server) {
 	if w == nil {
 		return
 	}
-	in.flush()
+	in.flush(s)
 	s.inBudget.release(in.granted)
 	in.work, in.granted = nil, 0
 	if cap(w.buf) != readBufferSize {
@@ -199,6 +216,9 @@ func (in *inbound) release(s *Server) {
 	w.buf = w.buf[:0]
 	if cap(w.encoded) > readBufferSize {
 		w.encoded = nil
+	}
+	if cap(w.replies) > readBufferSize {
+		w.replies = nil
 	}
 	if cap(w.batch.body) > batchBytes {
 		w.batch = batch{}
@@ -231,7 +251,7 @@ func (c *conn) makeRoom(limit int) error {
 		need = 2 * cap(in.buf)
 	}
 	if in.granted == 0 {
-		in.flush()
+		in.flush(c.srv)
 		if !c.srv.inBudget.acquire(int64(need), c.isClosed) {
 			return errClosed
 		}

@@ -37,6 +37,7 @@ func (t *sightings) again(hash uint64) bool {
 // route is where messages of one topic go, as of one generation of the
 // subscription index.
 type route struct {
+	name       string // in the cache
 	generation uint64
 	durable    bool // QoS 1 and 2 must be logged: a durable session or group matches
 	denied     bool // the publisher may not publish here
@@ -59,7 +60,7 @@ type target struct {
 
 // groupRoute is a shared group that matches.
 type groupRoute struct {
-	key     core.GroupKey
+	key     *core.GroupKey
 	durable bool
 	members []member
 }
@@ -76,7 +77,11 @@ type member struct {
 // has not changed. It is valid until the next call.
 func (c *conn) route(name []byte) (*route, error) {
 	gen := c.srv.generation.Load()
+	if r := c.in.latest; r != nil && r.generation == gen && r.name == string(name) {
+		return r, nil
+	}
 	if r := c.in.routes[string(name)]; r != nil && (r.generation == gen || r.denied) {
+		c.in.latest = r
 		return r, nil
 	}
 	if err := c.checkTopic(name); err != nil {
@@ -93,7 +98,8 @@ func (c *conn) route(name []byte) (*route, error) {
 	if c.in.routes == nil || len(c.in.routes) >= routesMax {
 		c.in.routes = make(map[string]*route)
 	}
-	c.in.routes[string(name)] = r
+	r.name = string(name)
+	c.in.routes[r.name], c.in.latest = r, r
 	return r, nil
 }
 
@@ -193,8 +199,8 @@ func combine(c *conn, subs []topic.Sub, counts func(topic.Options) bool) target 
 }
 
 func (r *route) addGroup(s *Server, g *topic.Group) {
-	gr := groupRoute{key: core.GroupKey{Share: g.Share, Filter: g.Filter}}
-	gr.durable = s.machine.HasDurable(gr.key)
+	gr := groupRoute{key: &core.GroupKey{Share: g.Share, Filter: g.Filter}}
+	gr.durable = s.machine.HasDurable(*gr.key)
 	for _, m := range g.Members {
 		c := s.clients.at(m.Ref)
 		if c == nil {
@@ -257,14 +263,14 @@ func (c *conn) deliverAll(p *packets.Publish, name []byte, r *route) int {
 	if len(r.targets)+len(r.groups) == 0 {
 		return 0
 	}
-	c.in.encoded = p.AppendMessage(c.in.encoded[:0], name)
 	out := delivery{
-		srv: c.srv, qos: p.QoS, retain: p.Retain, body: c.in.encoded,
+		srv: c.srv, qos: p.QoS, retain: p.Retain,
 		hasExpiry: p.Props.HasExpiry, expiry: p.Props.Expiry, touched: &c.in.touched,
-		cache: c.in.cache[:0],
+		cache: c.in.cache[:0], single: len(r.targets)+len(r.groups) == 1,
 	}
-	if !out.parse() {
-		return 0
+	out.msg, c.in.encoded = p.AsMessage(c.in.encoded, name)
+	if p.QoS == 0 && !p.Retain && p.Props.TopicAlias == 0 && !p.Props.HasExpiry {
+		out.packet, out.version = c.in.packet, c.version
 	}
 	n := 0
 	for i := range r.targets {
@@ -275,7 +281,7 @@ func (c *conn) deliverAll(p *packets.Publish, name []byte, r *route) int {
 			}
 		}
 		n++
-		out.to(t.conn, t.qos, p.Retain && t.retain, t.ids, nil)
+		out.to(t.conn, t.qos, p.Retain && t.retain, t.ids, ownership{})
 	}
 	for i := range r.groups {
 		if m := r.groups[i].pick(&c.in.turn); m != nil {

@@ -18,7 +18,7 @@ func (s *Server) groupOf(key core.GroupKey) *groupRoute {
 	g := s.machine.Index().Group(key.Share, key.Filter)
 	r := &route{}
 	if g == nil {
-		return &groupRoute{key: key}
+		return &groupRoute{key: &key}
 	}
 	r.addGroup(s, g)
 	return &r.groups[0]
@@ -68,12 +68,12 @@ func (s *Server) dispatched(key core.GroupKey) {
 }
 
 // toMember delivers to a member of a group that has no durable state.
-func (d *delivery) toMember(m *member, key core.GroupKey) {
+func (d *delivery) toMember(m *member, key *core.GroupKey) {
 	var ids []uint32
 	if m.id != 0 {
 		ids = []uint32{m.id}
 	}
-	d.to(m.conn, m.opts.QoS(), d.retain && m.opts.RetainAsPublished(), ids, &ownership{key: key})
+	d.to(m.conn, m.opts.QoS(), d.retain && m.opts.RetainAsPublished(), ids, ownership{key: key})
 }
 
 // deliverOwned delivers a message that the state gave to an ephemeral member.
@@ -97,7 +97,7 @@ func (s *Server) deliverOwned(d *delivery, o *core.Owned) {
 	if id != 0 {
 		ids = []uint32{id}
 	}
-	d.to(c, opts.QoS(), o.Retain && opts.RetainAsPublished(), ids, &ownership{o.Group, o.Message})
+	d.to(c, opts.QoS(), o.Retain && opts.RetainAsPublished(), ids, ownership{&o.Group, o.Message})
 	if min(o.QoS, opts.QoS()) == 0 { // nobody will acknowledge it
 		s.settleOwned(o.Group, c.epoch, o.Message)
 	}
@@ -125,21 +125,20 @@ func (s *Server) carryGroups() {
 	}
 	for _, o := range owned {
 		s.withBody(o.Message, func(body []byte) {
-			d := s.deliveryOf(o.Message, o.QoS, o.Retain, body)
-			if d.parse() {
+			if d := s.deliveryOf(o.Message, o.QoS, o.Retain); d.parse(body) {
 				s.deliverOwned(d, &o)
 			}
 		})
 	}
 	for _, o := range fx.Orphans {
 		s.withBody(o.Message, func(body []byte) {
-			d := s.deliveryOf(o.Message, o.QoS, o.Retain, body)
+			d := s.deliveryOf(o.Message, o.QoS, o.Retain)
 			m := s.groupOf(o.Group).inMemory().pick(&s.turn)
-			if m == nil || !d.parse() {
+			if m == nil || !d.parse(body) {
 				s.dropped(nil, core.DropNoMember)
 				return
 			}
-			d.toMember(m, o.Group)
+			d.toMember(m, &o.Group)
 		})
 	}
 	if fx.Reply.Kind != record.KindDispatch {
@@ -149,17 +148,17 @@ func (s *Server) carryGroups() {
 		e := fx.Direct[i]
 		ids := append([]uint32(nil), e.IDs(fx)...)
 		s.withBody(fx.Reply.Message, func(body []byte) {
-			d := s.deliveryOf(fx.Reply.Message, 0, e.Retain, body)
-			if c := s.clients.at(e.Ref); c != nil && d.parse() {
-				d.to(c, 0, e.Retain, ids, nil)
+			d := s.deliveryOf(fx.Reply.Message, 0, e.Retain)
+			if c := s.clients.at(e.Ref); c != nil && d.parse(body) {
+				d.to(c, 0, e.Retain, ids, ownership{})
 			}
 		})
 	}
 }
 
 // deliveryOf builds the delivery of a stored message.
-func (s *Server) deliveryOf(id uint64, qos byte, retain bool, body []byte) *delivery {
-	d := &delivery{srv: s, qos: qos, retain: retain, body: body, touched: &s.touched}
+func (s *Server) deliveryOf(id uint64, qos byte, retain bool) *delivery {
+	d := &delivery{srv: s, qos: qos, retain: retain, touched: &s.touched, single: true}
 	if _, deadline, ok := s.machine.Message(id); ok && deadline != 0 {
 		life := memo{hasLife: true, deadline: deadline}
 		d.hasExpiry = true
@@ -181,20 +180,19 @@ type leftover struct {
 // given. The caller holds mu.
 func (c *conn) leftovers() []leftover {
 	var list []leftover
-	if len(c.out.owned) > 0 {
-		c.out.window.All(func(e *session.Entry[*memo]) bool {
-			if own, ok := c.out.owned[e.Seq]; ok {
-				list = append(list, leftover{own, c.epoch, e.Msg, e.QoS == 2 && e.PID != 0})
-			}
-			return true
-		})
-	}
+	c.out.window.All(func(e *session.Entry[*memo]) bool {
+		if m := e.Msg; m != nil && m.own.key != nil {
+			list = append(list, leftover{m.own, c.epoch, m, e.QoS == 2 && e.PID != 0})
+			m.own = ownership{} // once
+		}
+		return true
+	})
 	for i := range c.out.backlog {
-		if w := &c.out.backlog[i]; w.own != nil {
-			list = append(list, leftover{own: *w.own, epoch: c.epoch, memo: w.memo})
+		if w := &c.out.backlog[i]; w.own.key != nil {
+			list = append(list, leftover{own: w.own, epoch: c.epoch, memo: w.memo})
+			w.own = ownership{}
 		}
 	}
-	c.out.owned = nil
 	return list
 }
 
@@ -204,19 +202,19 @@ func (s *Server) passOn(left []leftover) {
 		l := &left[i]
 		switch {
 		case l.own.message != 0 && l.started:
-			s.settleOwned(l.own.key, l.epoch, l.own.message)
+			s.settleOwned(*l.own.key, l.epoch, l.own.message)
 		case l.own.message != 0:
-			s.putBack(l.own.key, l.own.message, l.epoch)
+			s.putBack(*l.own.key, l.own.message, l.epoch)
 		case l.started || l.memo == nil:
 		default:
-			d := &delivery{srv: s, qos: l.memo.qos, retain: l.memo.retain, body: l.memo.body, touched: &s.touched, kept: l.memo}
+			d := &delivery{srv: s, qos: l.memo.qos, retain: l.memo.retain, touched: &s.touched, kept: l.memo, single: true}
 			if left, expired := l.memo.left(s.clock()); l.memo.hasLife {
 				if d.hasExpiry, d.expiry = true, left; expired {
 					continue
 				}
 			}
-			m := s.groupOf(l.own.key).inMemory().pick(&s.turn)
-			if m == nil || !d.parse() {
+			m := s.groupOf(*l.own.key).inMemory().pick(&s.turn)
+			if m == nil || !d.parse(l.memo.body) {
 				s.dropped(nil, core.DropNoMember)
 				continue
 			}

@@ -38,7 +38,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 			continue
 		case err == syscall.EAGAIN:
 			if in.unflushed > 0 {
-				in.flush()
+				in.flush(c.srv)
 			}
 			if taken || len(in.buf) == 0 {
 				in.release(c.srv)

@@ -37,9 +37,7 @@ func (c *conn) subscribe(f packets.Frame) error {
 		}
 	}
 	id := p.Props.SubscriptionID
-	c.mu.Lock()
-	c.controls++
-	c.mu.Unlock()
+	c.controlled()
 	c.in.batch.lazy = false
 	if !c.durable {
 		pid := p.PacketID
@@ -104,9 +102,7 @@ func (c *conn) unsubscribe(f packets.Frame) error {
 		filters[i] = slices.Clone(name)
 		delete(c.in.filters, string(name))
 	}
-	c.mu.Lock()
-	c.controls++
-	c.mu.Unlock()
+	c.controlled()
 	c.in.batch.lazy = false
 	if !c.durable {
 		pid := p.PacketID

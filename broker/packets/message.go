@@ -72,6 +72,28 @@ func (p *Publish) AppendMessage(dst, topic []byte) []byte {
 	return p.Props.appendMessage(dst, topic, p.Payload, transport)
 }
 
+// AsMessage returns the packet's message in its stored form without copying
+// it: the parts alias the packet, and scratch where properties have to be left
+// out. topic is as with AppendMessage. It returns scratch for the next call.
+func (p *Publish) AsMessage(scratch, topic []byte) (Message, []byte) {
+	if topic == nil {
+		topic = p.Topic
+	}
+	m := Message{Topic: topic, Payload: p.Payload}
+	pp := &p.Props
+	switch {
+	case len(pp.Raw) == 0:
+		scratch = pp.appendTo(scratch[:0], false)
+		m.Props = scratch
+	case pp.HasExpiry || pp.TopicAlias != 0 || len(pp.SubscriptionIDs) > 0:
+		scratch = appendStored(scratch[:0], pp.Raw)
+		m.Props = scratch
+	default:
+		m.Props = pp.Raw
+	}
+	return m, scratch
+}
+
 // appendMessage appends a stored message. transport says whether Raw may hold
 // properties that are not stored.
 func (pp *PublishProps) appendMessage(dst, topic, payload []byte, transport bool) []byte {

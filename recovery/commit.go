@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/failpoint"
 	"github.com/wind-c/comqtt/v3/wal"
+	"github.com/wind-c/comqtt/v3/wal/archive"
 	"github.com/wind-c/comqtt/v3/wal/record"
 )
 
@@ -25,7 +27,10 @@ type committer struct {
 	manifest *manifestFile
 	logger   *slog.Logger
 	hashes   chan record.StateHash
-	memory   bool // the log is the only copy: bodies stay there, and it is never shortened
+	memory   bool             // the log is the only copy: bodies stay there, and it is never shortened
+	archive  *archive.Archive // decides what leaves the log; nil = commit does
+
+	mu sync.Mutex // held while the backend is written, or a base is made of it
 
 	mark    backends.Mark // of the last commit
 	applied atomic.Uint64 // = mark.Applied
@@ -59,6 +64,8 @@ type committer struct {
 // A crash between any two of them leaves a state that Open joins. After an
 // error f may be committed again, alone or with later changes added.
 func (w *committer) commit(ctx context.Context, f *fold) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	begin, logged := time.Now(), w.log.Bytes()
 	err := w.transact(ctx, f)
 	w.stats.done(begin, err)
@@ -201,6 +208,10 @@ func (w *committer) shorten() (dropped int64, err error) {
 		}
 	}
 	failpoint.Hit(failpoint.CheckpointBeforeDrop)
+	if w.archive != nil {
+		w.archive.Passed(w.mark.Applied)
+		return 0, nil
+	}
 	before := w.log.Bytes()
 	if err := w.log.DropBefore(w.mark.Applied + 1); err != nil {
 		if w.log.Err() != nil {

@@ -71,7 +71,7 @@ type opening struct {
 
 func (p *opening) run() error {
 	for _, step := range []func() error{
-		p.identify, p.openStore, p.load, p.openLog, p.join, p.createStore, p.replay, p.goLive,
+		p.identify, p.backend, p.openLog, p.join, p.createStore, p.replay, p.goLive,
 	} {
 		if err := p.ctx.Err(); err != nil {
 			return fmt.Errorf("recovery: open: %w", err)
@@ -105,11 +105,13 @@ func (p *opening) state() *State {
 		notes: p.notes,
 	}
 	w.applied.Store(p.mark.Applied)
+	p.openArchive(w)
 	c := newCompactor(o.Checkpoint, w, o.Logger)
 	w.hashes = c.hashes
 	s := &State{
 		Machine: p.machine, Log: p.log, Store: p.store, Bodies: bodies, Compactor: c,
 		Manifest: p.manifest.get(), Report: p.report, lock: p.lock, manifest: &p.manifest, commit: w,
+		Archive: w.archive,
 	}
 	c.start(p.leftBehind())
 	c.due.Store(true) // what was replayed goes to the backend at once

@@ -71,6 +71,8 @@ type Options struct {
 	// WrapStore, if not nil, is given the open backend and returns what is used
 	// in its place: for measuring, and for tests that make it fail.
 	WrapStore func(backends.Store) backends.Store
+	// Archive says whether what leaves the log is kept, and how long.
+	Archive ArchiveOptions
 	// CacheBytes is the memory for message bodies, 0 = DefaultCacheBytes.
 	CacheBytes int64
 }

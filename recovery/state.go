@@ -10,6 +10,7 @@ import (
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/failpoint"
 	"github.com/wind-c/comqtt/v3/wal"
+	"github.com/wind-c/comqtt/v3/wal/archive"
 )
 
 // State is an open data directory: the machine as the log left it, and what
@@ -23,7 +24,8 @@ type State struct {
 	Store     backends.Store
 	Bodies    *Bodies
 	Compactor *Compactor
-	Manifest  Manifest // as Open left it
+	Archive   *archive.Archive // nil without one
+	Manifest  Manifest         // as Open left it
 	Report    Report
 
 	lock     *lock
@@ -52,6 +54,7 @@ func (s *State) closeAll(ctx context.Context) error {
 	if err == nil {
 		err = s.seal(ctx)
 	}
+	err = errors.Join(err, s.closeArchive(ctx, err == nil))
 	failpoint.Hit(failpoint.ShutdownBeforeMark)
 	return errors.Join(err, s.Log.Close(), s.Store.Close(), s.lock.release())
 }

@@ -60,8 +60,9 @@ func (l *Log) DropBefore(index uint64) error {
 // else may keep it: the archive.
 type Keeper interface {
 	// Release is called by DropBefore with the oldest segment, which is sealed,
-	// durable and needed by nobody any more. It must not call the Log. A keeper
-	// that wants the segment has it, durably, when it returns.
+	// durable and needed by nobody any more. A keeper
+	// that wants the segment has it, durably, when it returns. It must call
+	// neither DropBefore nor SetKeeper.
 	Release(s SegmentInfo) Fate
 }
 

@@ -1,0 +1,178 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/wind-c/comqtt/v3/backends"
+	"github.com/wind-c/comqtt/v3/backends/bbolt"
+	"github.com/wind-c/comqtt/v3/wal/archive"
+)
+
+// QuarantineDir is where files go that were replaced because they are damaged.
+const QuarantineDir = "quarantine"
+
+// rebuildName is the backend while it is rebuilt.
+const rebuildName = boltName + ".rebuild"
+
+// backend opens the backend and loads the state from it. One that is missing or
+// damaged is rebuilt, where archive and log hold all of the state: otherwise the
+// directory is refused as it is.
+func (p *opening) backend() error {
+	err := p.openStore()
+	if err == nil && !p.absent {
+		err = p.load()
+	}
+	switch {
+	case err == nil && p.absent:
+		return p.restoreAbsent()
+	case err == nil, p.opt.Backend != BackendBbolt, !errors.Is(err, ErrDamaged) || !p.hasBolt():
+		return err
+	case p.mark.StoreID != [16]byte{} && p.mark.StoreID != p.manifest.m.StoreID: // sound, but another broker's
+		return err
+	}
+	return p.replaceDamaged(err)
+}
+
+// restoreAbsent rebuilds a backend that is not there from the archive, where the
+// log alone cannot do it.
+func (p *opening) restoreAbsent() error {
+	h, end, err := p.history()
+	if err != nil || h == nil || h.Log != nil && h.Log.First == 1 || end == 0 {
+		return errors.Join(err, p.load()) // a new store; a log from record 1; or refused by openLog
+	}
+	if _, err := h.StartFor(end); err != nil || end < p.manifest.m.Floor {
+		return p.load()
+	}
+	return p.rebuild(h, end, boltName+" was missing")
+}
+
+// replaceDamaged moves a damaged backend to the quarantine and makes a new one,
+// if nothing is lost by that.
+func (p *opening) replaceDamaged(cause error) error {
+	h, end, err := p.history()
+	if err != nil || h == nil {
+		return errors.Join(cause, err)
+	}
+	if _, err := h.StartFor(end); err != nil || end < p.manifest.m.Floor {
+		return p.cannotRebuild(cause, h)
+	}
+	if p.store != nil {
+		if err := p.store.Close(); err != nil {
+			return errors.Join(cause, err)
+		}
+	}
+	p.store, p.mark, p.notes, p.machine, p.report.Applied = nil, backends.Mark{}, notes{}, nil, 0
+	to, err := Quarantine(p.opt.Dir, boltName)
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	p.warn(fmt.Sprintf("%s is damaged and was moved to %s: %v", boltName, to, cause))
+	p.absent = true
+	if h.Log != nil && h.Log.First == 1 { // the log alone tells everything
+		return p.load()
+	}
+	return p.rebuild(h, end, "it")
+}
+
+// history returns what archive and log hold, and the last intact record; nil if
+// the log cannot be the basis of anything.
+func (p *opening) history() (h *archive.History, end uint64, err error) {
+	h, err = archive.OpenHistory(ArchiveDir(p.opt.Dir), p.path(walName), p.manifest.m.StoreID)
+	if err != nil {
+		return nil, 0, nil //nolint:nilerr // the log says for itself what is wrong with it
+	}
+	if h.Log != nil && len(h.Log.Segments) > 0 {
+		if _, err := h.Log.Verdict(p.manifest.m.Floor, 0); err != nil {
+			return nil, 0, nil //nolint:nilerr // as above
+		}
+		return h, h.Log.Last, nil
+	}
+	return h, h.Last(), nil
+}
+
+// cannotRebuild says what stands between a damaged backend and a new one.
+func (p *opening) cannotRebuild(cause error, h *archive.History) error {
+	var d *DamageError
+	if !errors.As(cause, &d) {
+		return cause
+	}
+	out := *d
+	if h.Log != nil && h.Log.First > 1 {
+		out.Lost = fmt.Sprintf("the state that records 1 to %d built: the log begins with record %d and no archive reaches it", h.Log.First-1, h.Log.First)
+	}
+	out.Do = "comqtt recover repair --dry-run says what can be saved"
+	return &out
+}
+
+// rebuild makes a new backend with the state after the record end and loads it.
+func (p *opening) rebuild(h *archive.History, end uint64, what string) error {
+	past, err := OpenPast(p.ctx, PastOptions{History: h, Index: end, HashKey: p.manifest.m.HashKey, Progress: p.opt.Progress})
+	if err != nil {
+		return err
+	}
+	from, n := past.From, past.Records
+	m := &p.manifest.m
+	sealed := m.Sealed && end == m.Floor && h.Last() == end
+	err = errors.Join(writeBackend(p.ctx, past, p.path(rebuildName), m.StoreID, sealed), past.Close())
+	if err == nil {
+		err = os.Rename(p.path(rebuildName), p.path(boltName))
+	}
+	if err == nil {
+		err = syncDir(p.opt.Dir)
+	}
+	if err != nil {
+		return fmt.Errorf("recovery: rebuild the backend: %w", err)
+	}
+	p.warn(fmt.Sprintf("%s and was rebuilt from the archive: base at record %d and %d records", what, from, n))
+	p.absent = false
+	if err := p.openStore(); err != nil {
+		return err
+	}
+	return p.load()
+}
+
+// writeBackend makes a backend file with the state. One that is there is what a
+// crash left of an earlier try, and is replaced.
+func writeBackend(ctx context.Context, past *Past, path string, store [16]byte, sealed bool) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s, err := bbolt.Open(path, bbolt.Options{Create: true})
+	if err != nil {
+		return fmt.Errorf("%w: backend: %w", ErrCreate, err)
+	}
+	return errors.Join(past.WriteStore(ctx, s, store, sealed), s.Close())
+}
+
+// Quarantine moves a file of a data directory to its quarantine and returns
+// where it is now, as a path within the directory. A file of that name that is
+// there already stays; the new one gets a number.
+func Quarantine(dir, name string) (string, error) {
+	q := filepath.Join(dir, QuarantineDir)
+	if err := makeDir(q); err != nil {
+		return "", fmt.Errorf("recovery: quarantine: %w", err)
+	}
+	to := filepath.Base(name)
+	for i := 1; ; i++ {
+		if _, err := os.Lstat(filepath.Join(q, to)); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		to = fmt.Sprintf("%s.%d", filepath.Base(name), i)
+	}
+	err := os.Rename(filepath.Join(dir, name), filepath.Join(q, to))
+	if err == nil {
+		err = syncDir(q)
+	}
+	if err == nil {
+		err = syncDir(filepath.Join(dir, filepath.Dir(name)))
+	}
+	if err != nil {
+		return "", fmt.Errorf("recovery: quarantine %s: %w", name, err)
+	}
+	return filepath.Join(QuarantineDir, to), nil
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package archive
+
+// lowerPriority does nothing: there is no portable way.
+func lowerPriority() {}

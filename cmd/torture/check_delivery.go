@@ -19,6 +19,7 @@ type incoming struct {
 	order uint64 // place among the fresh deliveries to this client
 	conn  uint32 // connection on which the PUBLISH came last
 	rel   uint32 // connection on which PUBREL came last
+	sent  uint32 // connection on which the client answered last
 	sure  bool   // the broker has read the last answer, and was not killed since
 	// lapsed says that the session may have been replaced by a new one since.
 	lapsed bool
@@ -325,6 +326,7 @@ func (c *Checker) receipt(p *peer, e *Event) {
 		return
 	}
 	e.Msg = x.msg
+	x.sent = e.Conn
 	switch e.Kind {
 	case Puback:
 		x.state = deliveryDone

@@ -224,7 +224,7 @@ func (c *Checker) end(p *peer, e *Event) {
 		return
 	}
 	for _, x := range p.in {
-		if x.conn == e.Conn && x.state != deliveryOpen {
+		if x.sent == e.Conn && x.state != deliveryOpen {
 			x.sure = true
 		}
 	}

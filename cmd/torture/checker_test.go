@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -449,6 +451,34 @@ func TestKillExcusesQoS1Duplicate(t *testing.T) {
 }
 
 // Memory is bounded by what is owed, not by the length of the history.
+// An orderly end shows that the broker has read what was sent on that
+// connection, not an answer of an earlier one that a kill may have taken.
+func TestGracefulEndVouchesForItsConnection(t *testing.T) {
+	twice := completed + `
+s#1 < PUBLISH id=1 qos=2 msg=p:2:t/a:1
+s#1 > PUBREC id=1
+- KILL
+- READY
+s#2 > CONNECT expiry=4294967295
+s#2 < CONNACK present
+s#2 < PUBLISH id=1 qos=2 dup msg=p:2:t/a:1
+%s
+s#2 > DISCONNECT
+s#2 < END graceful
+s#3 > CONNECT expiry=4294967295
+s#3 < CONNACK present
+s#3 < PUBLISH id=1 qos=2 dup msg=p:2:t/a:1
+s#3 > PUBREC id=1
+s#3 < PUBREL id=1
+s#3 > PUBCOMP id=1`
+	if got := rules(judge(t, fmt.Sprintf(twice, ""))); len(got) != 0 {
+		t.Errorf("not answered on the second connection: %v", got)
+	}
+	if got := rules(judge(t, fmt.Sprintf(twice, "s#2 > PUBREC id=1"))); !slices.Equal(got, []string{"redelivery"}) {
+		t.Errorf("answered on the second connection: %v", got)
+	}
+}
+
 func TestCheckerForgetsSettledMessages(t *testing.T) {
 	c := NewChecker()
 	var tick uint64

@@ -20,37 +20,56 @@ const (
 )
 
 // applyLoop owns the state machine. It applies the rounds of the committer
-// and carries out their effects.
+// and carries out their effects. While it waits, a reader may take its place
+// for a command: see direct.go.
 func (s *Server) applyLoop() {
 	defer s.loops.Done()
 	collect := time.NewTicker(collectInterval)
 	defer collect.Stop()
 	s.deadline = time.NewTimer(time.Hour)
 	defer s.deadline.Stop()
-	s.resumeState()
+	s.asApplier(s.resumeState)
 	for {
 		select {
 		case r, ok := <-s.rounds:
 			if !ok {
 				return
 			}
-			if err := s.applyRound(r); err != nil {
+			if err := s.applyNext(r); err != nil {
 				s.fail(err)
 				return
 			}
-			s.setDeadline()
-			if s.machine.Changed() >= collectEntries {
-				s.checkpoint()
-			}
 		case <-collect.C:
-			s.checkpoint()
+			s.asApplier(s.checkpoint)
 		case h := <-s.compactor.Hashes():
 			s.propose(h.AppendTo(nil), true)
 		case <-s.deadline.C:
-			s.ticking = true
+			s.asApplier(func() { s.ticking = true })
 			s.propose(record.Tick{}.AppendTo(nil), false)
 		}
 	}
+}
+
+// asApplier runs fn while no reader is in the loop's place.
+func (s *Server) asApplier(fn func()) {
+	s.lane.applying.Lock()
+	defer s.lane.applying.Unlock()
+	fn()
+}
+
+// applyNext applies a round and sees to what is due after it.
+func (s *Server) applyNext(r *round) error {
+	s.lane.applying.Lock()
+	defer s.lane.applying.Unlock()
+	if err := s.applyRound(r); err != nil {
+		return err
+	}
+	s.lane.applied()
+	s.setDeadline()
+	if s.machine.Changed() >= collectEntries {
+		s.checkpoint()
+	}
+	return nil
 }
 
 // checkpoint hands the net changes to the compactor.
@@ -159,12 +178,17 @@ func (s *Server) applyCommand(it *item) {
 	} else {
 		s.indexMu.Lock()
 		it.command()
-		s.holdRetained(s.fx.Retained)
-		s.generation.Add(1)
-		s.indexMu.Unlock()
+		s.indexChanged()
 	}
 	s.carryOut()
 	s.runLater()
+}
+
+// indexChanged ends a change of the subscription index.
+func (s *Server) indexChanged() {
+	s.holdRetained(s.fx.Retained)
+	s.generation.Add(1)
+	s.indexMu.Unlock()
 }
 
 // runLater does what had to wait until indexMu was given back.

@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"maps"
-	"slices"
 
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/packets"
@@ -85,8 +83,8 @@ func (s *Server) endEphemeral(c *conn) {
 		return
 	}
 	c.ended = true
-	s.machine.Detach(c.ref, slices.Collect(maps.Keys(c.filters)))
-	c.filters = nil
+	s.machine.Detach(c.ref, c.filters.list())
+	c.filters = filterSet{}
 	if s.clients.at(c.ref) == c {
 		s.clients.clear(c.ref)
 	}
@@ -153,10 +151,7 @@ func (s *Server) subscribeMemory(c *conn, pid uint16, id uint32, granted []recor
 		for i := range granted {
 			name := string(granted[i].Name)
 			s.machine.SubscribeEphemeral(c.ref, name, granted[i].Options, id, &s.fx)
-			if c.filters == nil {
-				c.filters = make(map[string]struct{})
-			}
-			c.filters[name] = struct{}{}
+			c.filters.add(name)
 		}
 	}
 	c.answered(packets.TypeSuback, pid, codes, &s.touched)
@@ -171,7 +166,7 @@ func (s *Server) unsubscribeMemory(c *conn, pid uint16, filters [][]byte) {
 		if c.ended || !s.machine.UnsubscribeEphemeral(c.ref, name) {
 			codes[i] = byte(packets.CodeNoSubscriptionExisted)
 		}
-		delete(c.filters, name)
+		c.filters.remove(f)
 	}
 	c.answered(packets.TypeUnsuback, pid, codes, &s.touched)
 }

@@ -64,10 +64,10 @@ type conn struct {
 
 	// Of the apply loop.
 	sess    *session.Session
-	filters map[string]struct{} // subscriptions of a client without a durable session
-	one     [1]uint32           // scratch for a single subscription identifier
-	asked   bool                // the loader has bodies on order
-	ended   bool                // no longer in the index
+	filters filterSet // subscriptions of a client without a durable session
+	one     [1]uint32 // scratch for a single subscription identifier
+	asked   bool      // the loader has bodies on order
+	ended   bool      // no longer in the index
 }
 
 // errClosed ends a reader whose connection was ended by the broker.
@@ -85,7 +85,7 @@ func (s *Server) newConn(nc net.Conn, listener string) *conn {
 	return c
 }
 
-// serve runs the connection from accept to end.
+// serve runs the connection from accept to its CONNACK.
 func (s *Server) serve(nc net.Conn, listener string) {
 	if s.closing.Load() {
 		nc.Close()
@@ -103,11 +103,11 @@ func (s *Server) serve(nc net.Conn, listener string) {
 		nc.Close()
 		return
 	}
-	go c.run()
+	c.run()
 }
 
-// run is the connection's goroutine up to its CONNACK. It hands over to a new
-// one, whose stack the work of a CONNECT has not grown.
+// run hands over to a new goroutine after the CONNACK, whose stack the work of
+// a CONNECT has not grown.
 func (c *conn) run() {
 	if err := c.handshake(); err != nil {
 		c.leave(err)
@@ -152,6 +152,11 @@ func (c *conn) finish() {
 		}
 		b.addRecord(item{conn: c}, d.AppendTo(nil))
 	} else {
+		if !c.hasLogged && c.srv.claim() {
+			c.srv.endEphemeral(c)
+			c.srv.settleClaim(c)
+			return
+		}
 		b.addCommand(c, func() { c.srv.endEphemeral(c) })
 		if c.hasLogged { // here and not there, for the lane may be closed by then
 			c.mu.Lock()

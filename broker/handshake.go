@@ -39,6 +39,7 @@ func (c *conn) handshake() error {
 	if !c.propose(&pk) {
 		return errClosed
 	}
+	c.in.flush(c.srv) // the CONNACK, if it is there
 	c.in.buf = c.in.buf[:copy(c.in.buf, rest)]
 	select {
 	case err = <-c.in.connack:
@@ -206,6 +207,11 @@ func (c *conn) propose(pk *packets.Connect) bool {
 		return c.srv.lane.put(&b, false)
 	}
 	clean := pk.CleanStart
+	if c.srv.claim() {
+		c.srv.connectEphemeral(c, clean)
+		c.srv.settleClaim(c)
+		return true
+	}
 	b.addCommand(c, func() { c.srv.connectEphemeral(c, clean) })
 	return c.srv.lane.put(&b, false)
 }

@@ -59,9 +59,12 @@ type lane struct {
 	pending batch
 	urgent  bool // something waits that cannot wait for ackDelay
 	armed   bool // the timer runs
+	rounds  int  // taken and not yet applied
 	closed  bool
 	timer   *time.Timer
 	wake    chan struct{} // capacity 1
+
+	applying sync.Mutex // held by the apply loop, or whoever is in its place, at work
 }
 
 func newLane(maxRecords, maxBytes int) *lane {
@@ -137,8 +140,26 @@ func (l *lane) take(b *batch) bool {
 		l.armed = false
 		l.timer.Stop()
 	}
+	if len(b.items) > 0 {
+		l.rounds++
+	}
 	l.space.Broadcast()
 	return !l.closed || len(b.items) > 0
+}
+
+// applied is called for each batch taken, once its last item is applied.
+func (l *lane) applied() {
+	l.mu.Lock()
+	l.rounds--
+	l.mu.Unlock()
+}
+
+// idle reports whether everything that was put is applied. It stays so only as
+// long as nobody puts anything.
+func (l *lane) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rounds == 0 && len(l.pending.items) == 0 && !l.closed
 }
 
 // close lets put fail from now on; what waits is still taken.

@@ -32,7 +32,7 @@ type inbound struct {
 	seen     *sightings          // what else was published to, for the cache
 	received map[uint16]struct{} // QoS 2 identifiers of a client without a durable session
 	held     []held              // publishes that wait for room on the disk
-	filters  map[string]struct{} // subscribed to on this connection, for the limit
+	filters  filterSet           // subscribed to on this connection, for the limit
 	turn     uint32              // round-robin in shared groups
 }
 

@@ -40,6 +40,11 @@ func (c *conn) subscribe(f packets.Frame) error {
 	c.controlled()
 	c.in.batch.lazy = false
 	if !c.durable {
+		if len(c.in.batch.items) == 0 && c.srv.claim() {
+			c.srv.subscribeMemory(c, p.PacketID, id, granted, codes)
+			c.srv.settleClaim(c)
+			return nil
+		}
 		pid := p.PacketID
 		c.in.batch.addCommand(c, func() { c.srv.subscribeMemory(c, pid, id, granted, codes) })
 		return nil
@@ -73,14 +78,11 @@ func (c *conn) grant(f *packets.Subscription) packets.Code {
 	if c.durable && c.srv.pushback.Load() {
 		return packets.CodeQuotaExceeded
 	}
-	if _, had := c.in.filters[string(f.Filter)]; !had {
-		if len(c.in.filters) >= l.MaxSubscriptions {
+	if !c.in.filters.has(f.Filter) {
+		if c.in.filters.len() >= l.MaxSubscriptions {
 			return packets.CodeQuotaExceeded
 		}
-		if c.in.filters == nil {
-			c.in.filters = make(map[string]struct{})
-		}
-		c.in.filters[string(f.Filter)] = struct{}{}
+		c.in.filters.add(string(f.Filter))
 	}
 	return packets.Code(f.Options & 3)
 }
@@ -100,11 +102,16 @@ func (c *conn) unsubscribe(f packets.Frame) error {
 			c.violated(invalidTopic(packets.CodeTopicFilterInvalid, err)) // and answered like any that there is not
 		}
 		filters[i] = slices.Clone(name)
-		delete(c.in.filters, string(name))
+		c.in.filters.remove(name)
 	}
 	c.controlled()
 	c.in.batch.lazy = false
 	if !c.durable {
+		if len(c.in.batch.items) == 0 && c.srv.claim() {
+			c.srv.unsubscribeMemory(c, p.PacketID, filters)
+			c.srv.settleClaim(c)
+			return nil
+		}
 		pid := p.PacketID
 		c.in.batch.addCommand(c, func() { c.srv.unsubscribeMemory(c, pid, filters) })
 		return nil

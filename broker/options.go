@@ -22,6 +22,13 @@ type Options struct {
 	// Empty is the default of package wal. Each opens the other's logs.
 	LogEngine string
 
+	// NoArchive gives up what leaves the log. Otherwise it is kept, at most for
+	// ArchiveAge (0 = 24 h) and ArchiveBytes (0 = 1 GiB), to restore a state of the
+	// past or a lost backend.
+	NoArchive    bool
+	ArchiveAge   time.Duration
+	ArchiveBytes int64
+
 	// AllowAnonymous lets clients in without an Authenticator.
 	AllowAnonymous bool
 	// Authenticator decides who may connect and to what; nil with

@@ -197,6 +197,9 @@ func (s *Server) recover(ctx context.Context) error {
 		Dir: s.opts.DataDir, Backend: s.opts.Backend, Sync: s.opts.Sync, Limits: s.opts.Limits.record(),
 		Clock: s.opts.Clock, Logger: s.opts.Logger, Progress: s.opts.Progress, CacheBytes: s.opts.Limits.MessageCacheBytes,
 	}
+	o.Archive = recovery.ArchiveOptions{
+		On: !s.opts.NoArchive, Age: s.opts.ArchiveAge, Bytes: s.opts.ArchiveBytes, Free: s.free,
+	}
 	o.WAL.OnFailure = func(err error) { s.fail(fmt.Errorf("broker: write the log: %w", err)) }
 	var err error
 	if o.WAL.Engine, err = wal.EngineNamed(s.opts.LogEngine); err != nil {

@@ -32,6 +32,10 @@ type settings struct {
 	sync    wal.SyncMode
 	engine  string
 
+	archive      bool
+	archiveAge   time.Duration
+	archiveBytes int64
+
 	maxPacketSize     int64
 	maxConnectSize    int64
 	maxClients        int64
@@ -122,6 +126,18 @@ func options(defaultData string) []option {
 		{
 			"log-engine", "KIND", "tidwall", "what writes the log: tidwall, or native, which prepares its files beforehand",
 			"tidwall or native", word(func(s *settings) *string { return &s.engine }, wal.EngineTidwall, wal.EngineNative),
+		},
+		{
+			"archive", "on|off", "on", "keep what leaves the log, to restore a state of the past or a lost backend",
+			"on or off", func(s *settings, v string) error { return setSwitch(&s.archive, v) },
+		},
+		{
+			"archive-age", "TIME", "24h", "how far back the archive reaches, if archive-bytes allows it",
+			periodForm + "from 1m to 8760h", period(func(s *settings) *time.Duration { return &s.archiveAge }, "", time.Minute, 8760*time.Hour),
+		},
+		{
+			"archive-bytes", "SIZE", "1GiB", "most that its segments may take; never more than an eighth of the free disk",
+			sizeForm + "from 1MiB to 1024GiB", size(func(s *settings) *int64 { return &s.archiveBytes }, 1<<20, 1<<40),
 		},
 		{
 			"max-packet-size", "SIZE", "32MiB", "largest MQTT packet taken from a client",
@@ -308,6 +324,18 @@ func period(field func(*settings) *time.Duration, none string, least, most time.
 		*field(s) = d
 		return nil
 	}
+}
+
+func setSwitch(field *bool, v string) error {
+	switch v {
+	case "on":
+		*field = true
+	case "off":
+		*field = false
+	default:
+		return errors.New("unknown")
+	}
+	return nil
 }
 
 func setUnix(s *settings, v string) error {

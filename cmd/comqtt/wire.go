@@ -39,7 +39,8 @@ func newBroker(s *settings, log *slog.Logger) (*brokerServer, error) {
 		Sync:    s.sync,
 
 		LogEngine: s.engine,
-		Version:   version(),
+		NoArchive: !s.archive, ArchiveAge: s.archiveAge, ArchiveBytes: s.archiveBytes,
+		Version: version(),
 		// Who may come in was decided with the settings: without
 		// --allow-anonymous the listeners are out of the network's reach.
 		AllowAnonymous: true,
@@ -144,9 +145,41 @@ func (b *brokerServer) describe(st admin.Status) admin.Status {
 			"records %d to %d, sync %s", info.LogFirst, info.LogLast, b.s.sync)},
 		admin.Check{Name: "backend", OK: working, Detail: fmt.Sprintf(
 			"%s, state up to record %d", b.s.backend, info.Applied)},
+		b.archiveCheck(working),
 		admin.Check{Name: "clients", OK: working, Detail: fmt.Sprintf("%d connected", info.Connected)},
 	)
 	return st
+}
+
+// archiveCheck says how far back the archive reaches. One that fails is no
+// reason to take the broker out of service.
+func (b *brokerServer) archiveCheck(working bool) admin.Check {
+	c := admin.Check{Name: "archive", OK: true, Detail: "off"}
+	if !working {
+		c.OK, c.Detail = false, "unknown"
+		return c
+	}
+	a, on := b.ArchiveInfo()
+	if !on {
+		return c
+	}
+	c.OK = a.Err == nil && a.Reaches
+	switch {
+	case !a.Reaches:
+		c.Detail = "reaches nowhere yet"
+	case a.Time == 0:
+		c.Detail = fmt.Sprintf("reaches back to record %d, the first", a.Index)
+	default:
+		c.Detail = fmt.Sprintf("reaches back to record %d (%s)", a.Index, time.UnixMilli(a.Time).UTC().Format(time.RFC3339))
+	}
+	c.Detail += fmt.Sprintf("; %d segments with %d bytes, %d bases with %d", a.Segments, a.SegmentBytes, a.BaseFiles, a.BaseBytes)
+	if a.Failed > 0 {
+		c.Detail += fmt.Sprintf("; %d failures", a.Failed)
+	}
+	if a.Err != nil {
+		c.Detail += fmt.Sprintf(", the last: %v", a.Err)
+	}
+	return c
 }
 
 // recovered is what the banner shows. Call it when ready.

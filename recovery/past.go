@@ -321,3 +321,28 @@ func storeBase(ctx context.Context, s backends.Store, mark backends.Mark, hashKe
 		return w.Body(id, val)
 	})
 }
+
+// WriteDir makes a data directory in dir, which exists and is empty: a manifest
+// with a new store id, a sealed backend and a base of the state. Everything in
+// it is durable when it returns.
+func (p *Past) WriteDir(ctx context.Context, dir string) (Manifest, error) {
+	m := NewManifest(BackendBbolt)
+	m.HashKey, m.Floor, m.Sealed = p.HashKey, p.Machine.Applied(), true
+	if err := writeBackend(ctx, p, BackendFile(dir), m.StoreID, true); err != nil {
+		return m, err
+	}
+	for _, d := range []string{LogDir(dir), ArchiveDir(dir)} {
+		if err := makeDir(d); err != nil {
+			return m, fmt.Errorf("%w: %w", ErrCreate, err)
+		}
+	}
+	h := p.Header(m.StoreID)
+	_, err := archive.WriteBase(archive.BaseFile(ArchiveDir(dir), h), h, func(w *archive.BaseWriter) error { return p.WriteBase(ctx, w) })
+	if err != nil {
+		return m, err
+	}
+	return m, WriteManifest(dir, &m) // last: without it nothing takes the directory for one
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error { return syncDir(dir) }

@@ -302,3 +302,10 @@ func (h *History) Bytes(from, to uint64) (n int64) {
 	}
 	return n
 }
+
+// AddBase adds a base that is not in the archive.
+func (h *History) AddBase(b Base) {
+	c := Catalog{Bases: h.Bases}
+	c.addBase(b)
+	h.Bases = c.Bases
+}

@@ -16,11 +16,36 @@
 //	DIR/00000000000000000001   segment: the name is the number of its first entry
 //	DIR/00000000000000000187   … the last one is written to, the others are sealed
 //	DIR/tail.tmp               the last segment while Open writes it anew
+//	DIR/spare.tmp              zeros: the next segment of the native engine; Open removes it
 //	DIR/broken/NAME-OFFSET     what Open has cut off as a torn tail; never read again
 //
 // A segment is a sequence of entries, each a uvarint length and one frame of
 // that length. Entries are numbered without gaps from 1, records from
 // Options.Next; a segment begins where the one before it ends, in both counts.
+//
+// Behind the last entry a segment may go on with zeros: space that was made
+// beforehand and not used. Zero is no length of an entry, and nothing else is
+// taken for unused. A sealed segment is as long as its entries, except after a
+// crash that lost the truncation of one that an oversized frame had cut short;
+// the next Open makes up for it.
+//
+// # Engines
+//
+// An Engine appends entries; everything else is the same with both, and each
+// goes on with the other's log, since Open writes the last segment anew:
+//
+//   - tidwall appends to a growing file, through a library that copies each frame
+//     twice and keeps the last segment in memory. Every sync has to commit the
+//     file's new size and blocks.
+//   - native writes each entry with one pwrite into zeros that are on stable
+//     storage: a sync has only data to write. A goroutine makes the next segment
+//     while the last one fills, each piece written back before the next so that no
+//     sync waits for more than one; the end of a segment costs a rename. If the
+//     next one is not ready, the segment after that grows as with tidwall.
+//
+// A file is never used for a second segment: its old frames would have to be
+// zeroed first, which costs what a new file costs, and with the archive on there
+// are none to be had.
 //
 // # Frame
 //
@@ -66,11 +91,17 @@
 // Options.Floor. The first bad frame of a scan decides:
 //
 //   - it would begin with an index above D: torn. Nothing that was acknowledged
-//     is behind it, whatever follows. It is saved, cut off and reported.
+//     is behind it, whatever follows. It is saved, up to the zeros at the end of
+//     its segment, cut off and reported.
 //   - at or below D, or the log ends below D: durable data is gone. Refused with
 //     a *CorruptError, nothing is touched.
 //   - it is intact but of another store, or of a newer version: refused. Crashes
 //     do not write those.
+//
+// Zeros up to the end of the last segment are no bad frame but the end of the
+// log. If frames are missing there, a greater D says so: the log ends below it.
+// Zeros up to the end of another segment are a bad frame unless the next segment
+// begins with the very entry that would come there.
 //
 // With SyncAlways at most one frame is not synced, and its header says that
 // everything before it is; so only the very last frame can be taken for torn.
@@ -89,7 +120,13 @@
 //     either is right, since nobody was told.
 //   - Rotation: the old segment is synced, the new one created, the directory
 //     synced, and only then does Commit return. Crash in between: the new name is
-//     lost or empty, and the log ends with the old segment.
+//     lost or empty, and the log ends with the old segment. native takes the new
+//     name before it syncs the old segment, so that one commit of the file
+//     system's journal does for both. Crash in between: the old segment may be torn
+//     and an empty one follow, which is a torn tail.
+//   - Spare: reserved, zeroed, synced; then renamed when its turn comes. So a
+//     segment that has a name has only zeros and entries in it, and whatever a
+//     crash leaves of a spare is removed. One whose sync failed is not used.
 //   - DropBefore: unlinks from the oldest on. Crash: some of them are still there.
 //   - Open, torn tail: copy to broken and sync; move later segments there, the
 //     last first; sync both directories; write the last segment anew. Crash in
@@ -120,15 +157,23 @@
 //
 // A Log may be used by many goroutines. Writers share one mutex, held across
 // the sync with SyncAlways; readers never wait for it. The Log owns at most two
-// goroutines, the interval syncer and the idle marker, and Close waits for both.
+// goroutines, the interval syncer and the idle marker, and the native engine one
+// that makes segments; Close waits for them.
 // Two Logs on one directory are refused with ErrLocked, also in one process: the
 // lock is a flock on the directory.
 //
 // # Cost
 //
 // 16 bytes of memory for each frame with records, freed by DropBefore; at most
-// 64 open files for ReadRecord. Commit itself allocates nothing; the engine's
-// library copies every frame twice and keeps the last segment in memory.
+// 64 open files for ReadRecord. Commit itself allocates nothing; see Engines for
+// what they do. On two processors and ext4 a synced commit of one record takes,
+// tidwall and native, at the median and in processor time:
+//
+//	 100 B   0.27 and 0.18 ms   149 and  99 µs
+//	  4 KiB  0.35 and 0.21 ms   235 and 118 µs
+//	 64 KiB  0.48 and 0.26 ms   442 and 214 µs
+//	256 KiB  0.83 and 0.64 ms   971 and 589 µs
+//
 // Compression is off by default, see CompressOff for the figures; where it is on
 // it is tried for bodies above 4 KiB only, and for fewer and fewer frames while
 // it saves too little.

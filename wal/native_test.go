@@ -173,6 +173,11 @@ func TestZerosBehindSegments(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	verify(t, l, 1, segs[2].Last)
+	for _, seg := range segs[:2] {
+		if info, err := os.Stat(seg.Path); err != nil || info.Size() != seg.Size {
+			t.Fatalf("%s has %d bytes, want %d: %v", seg.Name, info.Size(), seg.Size, err)
+		}
+	}
 	commit(t, l, 2)
 	mustClose(t, l)
 

@@ -120,6 +120,9 @@ func (l *Log) repair(in *Inspection, r *Report) error {
 			return fmt.Errorf("wal: save torn tail: %w", err)
 		}
 	}
+	if err := trimSealed(in.Segments[:in.kept()-1]); err != nil {
+		return fmt.Errorf("wal: end segment: %w", err)
+	}
 	l.prev, l.lastTime, l.term, l.group, l.flags = in.prev, in.LastTime, in.LastTerm, in.group, in.lastFlags
 	l.entry.Store(in.entry)
 	l.last.Store(in.Last)
@@ -138,6 +141,23 @@ func (l *Log) repair(in *Inspection, r *Report) error {
 	}
 	if mark != nil {
 		l.noteMark(mark)
+	}
+	return nil
+}
+
+// trimSealed cuts off the zeros behind the entries of sealed segments: a crash
+// has lost their truncation.
+func trimSealed(segs []SegmentInfo) error {
+	for i := range segs {
+		if segs[i].Size == segs[i].Valid {
+			continue
+		}
+		if err := os.Truncate(segs[i].Path, segs[i].Valid); err != nil {
+			return err
+		}
+		if err := syncPath(segs[i].Path); err != nil {
+			return err
+		}
 	}
 	return nil
 }

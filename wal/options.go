@@ -12,8 +12,9 @@ const (
 	// packet (256 MB) and 1 MiB for the record around it.
 	MaxBody = 268_435_455 + 1<<20
 
-	// DefaultSegmentSize is where a segment ends. Small segments keep the
-	// engine's copies and the rewrite of the last segment at start small.
+	// DefaultSegmentSize is where a segment ends. Small segments keep an
+	// engine's copies, the zeros beforehand and the rewrite of the last segment at
+	// start small.
 	DefaultSegmentSize = 4 << 20
 
 	// DefaultIdleMark is how long the log is idle before a mark is written.

@@ -50,6 +50,8 @@ func normalize(args []string) []string {
 		return []string{"--help"}
 	case first == "--version", first == "-version", first == "-v":
 		return []string{"version"}
+	case first == "recover" && len(args) > 1 && args[1] == "diff":
+		return append([]string{"recover", "diff"}, flagsFirst(args[2:], "quiet", "help", "h")...)
 	case first[:min(1, len(first))] == "-":
 		return append([]string{"serve"}, args...)
 	}

@@ -42,7 +42,7 @@ Flags of a verb: comqtt recover VERB --help
 func (p *program) recoverVerbs() []verb {
 	return []verb{
 		// Looking: package recovery/inspect, one file here for each.
-		p.inspectVerb(), p.verifyVerb(), p.dumpVerb(),
+		p.inspectVerb(), p.verifyVerb(), p.dumpVerb(), p.whyVerb(), p.diffVerb(),
 		// Writing: package recovery/restore; repair, salvage, restore come here.
 	}
 }

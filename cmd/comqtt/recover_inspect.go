@@ -14,6 +14,9 @@ import (
 // look runs fn on the data directory, under the shared lock.
 func (r *verbRun) look(fn func(d *inspect.Dir) error) error {
 	d, err := inspect.Open(r.data, r.progress.show)
+	if errors.Is(err, inspect.ErrNothing) {
+		return &exitError{exitNoInput, err, []string{"--data DIR (COMQTT_DATA) names the data directory of a broker"}}
+	}
 	if err != nil {
 		return lookFailed(err)
 	}
@@ -30,7 +33,7 @@ func lookFailed(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, inspect.ErrNothing):
-		return &exitError{exitNoInput, err, []string{"--data DIR (COMQTT_DATA) names the data directory of a broker"}}
+		return &exitError{code: exitNoInput, err: err}
 	case errors.Is(err, fs.ErrPermission):
 		return &exitError{exitIO, err, []string{"run it as the user that the broker runs as"}}
 	}

@@ -1,7 +1,6 @@
 package broker
 
 import (
-
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/packets"
 	"github.com/wind-c/comqtt/v3/wal/record"

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -36,6 +37,8 @@ type conn struct {
 	aliasMax   uint16 // aliases the client accepts
 	problems   bool   // the client wants reason strings
 	keepAlive  uint16 // seconds, 0 = off
+
+	watched watched // of the wheel
 
 	in  inbound
 	out outbound
@@ -120,6 +123,19 @@ func (c *conn) run() {
 func (c *conn) leave(err error) {
 	defer c.srv.untrack(c)
 	c.in.release(c.srv)
+	if err != errClosed && err != io.EOF { // nearly always it is one of these
+		c.blame(err)
+	}
+	c.finish() // before the socket closes: whoever has seen that finds the session disconnected
+	c.shut()
+	if c.waitFlushed() {
+		c.linger(err)
+		c.nc.Close()
+	}
+}
+
+// blame sees to an error of the reader that the client may have caused.
+func (c *conn) blame(err error) {
 	if v := c.brokenBy(err); v != nil {
 		c.violated(v)
 	}
@@ -132,11 +148,6 @@ func (c *conn) leave(err error) {
 	if answered {
 		c.farewell(code)
 	}
-	c.finish() // before the socket closes: whoever has seen that finds the session disconnected
-	c.shut()
-	c.waitFlushed()
-	c.linger(err)
-	c.nc.Close()
 }
 
 // finish tells the state that the connection ended.
@@ -204,6 +215,14 @@ func (c *conn) shut() {
 func (c *conn) end() {
 	c.out.last = true
 	c.idle.Broadcast()
+	if o := &c.out; c.raw != nil && len(o.buf) == 0 && !o.writing && !o.why && !o.hung { // nothing to wait for
+		o.hung, o.touched = true, false
+		c.srv.putBuffer(o.buf)
+		o.buf = nil
+		c.mu.Unlock()
+		c.nc.Close()
+		return
+	}
 	start := c.out.begin()
 	c.mu.Unlock()
 	deadline := time.Now().Add(c.srv.opts.Limits.ShutdownWriteTimeout)

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/wind-c/comqtt/v3/broker/packets"
@@ -57,38 +58,43 @@ func (c *conn) handshake() error {
 // rest is what follows it in the buffer.
 func (c *conn) readConnect(pk *packets.Connect) (rest []byte, err error) {
 	limits := &c.srv.opts.Limits
-	if err := c.readUntil(time.Now().Add(limits.ConnectTimeout)); err != nil {
-		return nil, err
-	}
-	for {
-		if c.in.work == nil {
-			if err := c.fillBuffer(int(limits.MaxPacketBeforeAuth)); err != nil {
+	limited := false // the deadline is set
+	for first := c.raw != nil; ; first = false {
+		if !first && !limited {
+			if err := c.readUntil(time.Now().Add(limits.ConnectTimeout)); err != nil {
 				return nil, err
 			}
+			limited = true
+		}
+		c.in.atOnce = first // mostly the CONNECT is there: no deadline to set and to take back
+		err := c.fillBuffer(int(limits.MaxPacketBeforeAuth))
+		c.in.atOnce = false
+		if first && err == syscall.EAGAIN {
+			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 		f, n, _, err := packets.Next(c.in.buf, int(limits.MaxPacketBeforeAuth))
 		if err != nil {
 			peekVersion(pk, c.in.buf)
 			return nil, err
 		}
-		if n > 0 {
-			if f.Type() != packets.TypeConnect {
-				return nil, violation(packets.CodeProtocolError, "MQTT-3.1.0-1", "the first packet is not a CONNECT")
-			}
-			if err := pk.Decode(f.Flags(), f.Body); err != nil {
-				return nil, err
-			}
+		if n == 0 && c.in.buf[0]>>4 == byte(packets.TypeConnect) {
+			continue
+		}
+		if packets.Type(c.in.buf[0]>>4) != packets.TypeConnect {
+			return nil, violation(packets.CodeProtocolError, "MQTT-3.1.0-1", "the first packet is not a CONNECT")
+		}
+		if err := pk.Decode(f.Flags(), f.Body); err != nil {
+			return nil, err
+		}
+		if limited {
 			if err := c.readUntil(time.Time{}); err != nil {
 				return nil, err
 			}
-			return c.in.buf[n:], nil
 		}
-		if len(c.in.buf) > 0 && c.in.buf[0]>>4 != byte(packets.TypeConnect) {
-			return nil, violation(packets.CodeProtocolError, "MQTT-3.1.0-1", "the first packet is not a CONNECT")
-		}
-		if err := c.fillBuffer(int(limits.MaxPacketBeforeAuth)); err != nil {
-			return nil, err
-		}
+		return c.in.buf[n:], nil
 	}
 }
 

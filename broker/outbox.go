@@ -148,13 +148,14 @@ func (c *conn) written(err error) {
 }
 
 // waitFlushed waits until nothing is left to write; flush closes the socket
-// when the peer does not take it.
-func (c *conn) waitFlushed() {
+// when the peer does not take it. It reports false when the socket is closed.
+func (c *conn) waitFlushed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.out.writing {
 		c.idle.Wait()
 	}
+	return !c.out.hung || c.out.why
 }
 
 func (s *Server) getBuffer() []byte {

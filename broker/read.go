@@ -21,6 +21,7 @@ type inbound struct {
 	readN     int                   // result of tryRead
 	granted   int64                 // bytes of buf that count against Limits.InboundBytes
 	more      bool                  // the last read filled the buffer
+	atOnce    bool                  // a read does not wait, but fails with EAGAIN
 	unflushed int                   // rounds whose outboxes wait for the next one
 
 	accepted atomic.Bool // the state has taken the CONNECT

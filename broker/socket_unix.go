@@ -43,7 +43,10 @@ func (c *conn) tryRead(fd uintptr) bool {
 			if taken || len(in.buf) == 0 {
 				in.release(c.srv)
 			}
-			return false
+			if in.atOnce {
+				in.readErr = err
+			}
+			return in.atOnce
 		}
 		in.readN, in.readErr = max(n, 0), err
 		return true

@@ -14,10 +14,16 @@ import (
 type wheel struct {
 	srv  *Server
 	mu   sync.Mutex
-	at   map[*conn]int64 // second at which a connection is in its slot
-	ring [wheelSlots]map[*conn]struct{}
+	ring [wheelSlots]*conn // first of each slot
 	done chan struct{}
 	once sync.Once
+}
+
+// watched is a connection's place in the wheel, under the wheel's mu.
+type watched struct {
+	in         bool
+	at         int64 // second whose slot it is in
+	prev, next *conn
 }
 
 const (
@@ -28,7 +34,7 @@ const (
 )
 
 func newWheel(s *Server) *wheel {
-	return &wheel{srv: s, at: make(map[*conn]int64), done: make(chan struct{})}
+	return &wheel{srv: s, done: make(chan struct{})}
 }
 
 // add begins to watch a connection.
@@ -53,22 +59,31 @@ func (c *conn) patience() int64 {
 // reaches is looked at on the way.
 func (w *wheel) put(c *conn, at int64) {
 	at = min(at, w.srv.coarse.Load()+wheelSlots-1)
-	w.at[c] = at
 	slot := &w.ring[at%wheelSlots]
-	if *slot == nil {
-		*slot = make(map[*conn]struct{})
+	c.watched = watched{in: true, at: at, next: *slot}
+	if *slot != nil {
+		(*slot).watched.prev = c
 	}
-	(*slot)[c] = struct{}{}
+	*slot = c
 }
 
 // remove ends the watch.
 func (w *wheel) remove(c *conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if at, ok := w.at[c]; ok {
-		delete(w.at, c)
-		delete(w.ring[at%wheelSlots], c)
+	p := &c.watched
+	if !p.in {
+		return
 	}
+	if p.next != nil {
+		p.next.watched.prev = p.prev
+	}
+	if p.prev != nil {
+		p.prev.watched.next = p.next
+	} else {
+		w.ring[p.at%wheelSlots] = p.next
+	}
+	*p = watched{}
 }
 
 // run advances the coarse clock and looks at the connections whose time has
@@ -99,12 +114,14 @@ func (w *wheel) run() {
 func (w *wheel) look(slot, now, late int64) {
 	var silent []*conn
 	w.mu.Lock()
-	conns := w.ring[slot%wheelSlots]
+	next := w.ring[slot%wheelSlots]
 	w.ring[slot%wheelSlots] = nil
-	for c := range conns {
+	for next != nil {
+		c := next
+		next = c.watched.next
+		c.watched = watched{}
 		due := c.lastRead.Load() + c.patience() + late
 		if c.keepAlive != 0 && now >= due || c.stuck(now) {
-			delete(w.at, c)
 			silent = append(silent, c)
 			continue
 		}

@@ -1,7 +1,6 @@
 package listeners
 
 import (
-	"context"
 	"log/slog"
 	"net"
 	"time"
@@ -31,13 +30,6 @@ var _ Listener = (*TCP)(nil)
 // interface, port 0 is one of the kernel's choosing.
 func NewTCP(id, addr string) *TCP {
 	return &TCP{acceptor: newAcceptor(id, "tcp", addr, func() (net.Listener, error) { return bindTCP(addr) })}
-}
-
-func bindTCP(addr string) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: tcpProbeIdle, Interval: tcpProbeInterval, Count: tcpProbeCount,
-	}}
-	return lc.Listen(context.Background(), "tcp", addr)
 }
 
 // ID returns the listener's name.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/wind-c/comqtt/v3/wal"
 	"github.com/wind-c/comqtt/v3/wal/archive"
 )
 
@@ -117,6 +118,28 @@ func (s *State) WriteBase(ctx context.Context, path string) (applied uint64, err
 		return storeBase(ctx, w.store, w.mark, w.hashKey, b)
 	})
 	return w.mark.Applied, err
+}
+
+// Hold keeps log and archive as they are until release is called, for somebody
+// who reads the files beside the broker. The log is let go when it exceeds 2
+// GiB, whoever holds it.
+func (s *State) Hold() (release func()) {
+	if s.Archive != nil {
+		return s.Archive.Hold()
+	}
+	s.Log.SetKeeper(logHolder{s.Log})
+	return func() { s.Log.SetKeeper(nil) }
+}
+
+// logHolder holds the log of a broker without an archive.
+type logHolder struct{ log *wal.Log }
+
+// Release implements wal.Keeper.
+func (h logHolder) Release(wal.SegmentInfo) wal.Fate {
+	if h.log.Bytes() > archive.HoldMax {
+		return wal.FateDrop
+	}
+	return wal.FateHeld
 }
 
 // closeArchive ends the archive's work and, after a clean stop, leaves a base of

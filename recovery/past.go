@@ -27,6 +27,7 @@ type Past struct {
 
 	history *archive.History
 	base    *archive.BaseReader // nil: began with nothing
+	salvage func(ctx context.Context, give func(id uint64, body []byte) error) error
 }
 
 // PastOptions says which state to build and how.
@@ -199,6 +200,11 @@ func (p *Past) Bodies(ctx context.Context, fn func(id uint64, body []byte) error
 		found++
 		return fn(id, body)
 	}
+	if p.salvage != nil {
+		if err := p.salvage(ctx, give); err != nil {
+			return err
+		}
+	}
 	if p.base != nil {
 		if err := p.base.ScanBodies(func(id uint64, body []byte) error {
 			return errors.Join(ctx.Err(), give(id, body))
@@ -315,7 +321,8 @@ func storeBase(ctx context.Context, s backends.Store, mark backends.Mark, hashKe
 	}
 	return s.Scan(ctx, []byte{backends.TableBody}, func(key, val []byte) error {
 		id, rest, ok := backends.SplitID(key)
-		if !ok || len(rest) > 0 || id == 0 { // a note of bodies that went ahead
+		// Notes of bodies that went ahead of a checkpoint, and those, are not its.
+		if !ok || len(rest) > 0 || id == 0 || id > mark.Applied {
 			return nil
 		}
 		return w.Body(id, val)

@@ -176,3 +176,16 @@ func Quarantine(dir, name string) (string, error) {
 	}
 	return filepath.Join(QuarantineDir, to), nil
 }
+
+// ReplaceBackend makes the state the backend of a data directory, in place of
+// the one that is there, whose name its file takes when it is whole.
+func (p *Past) ReplaceBackend(ctx context.Context, dir string, store [16]byte) error {
+	temp := filepath.Join(dir, rebuildName)
+	if err := writeBackend(ctx, p, temp, store, false); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, BackendFile(dir)); err != nil {
+		return fmt.Errorf("recovery: rebuild the backend: %w", err)
+	}
+	return syncDir(dir)
+}

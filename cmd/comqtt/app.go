@@ -15,6 +15,9 @@ USAGE:
 
 COMMANDS:
    serve      run the broker (what comqtt does without a command)
+   backup     copy the state of the running broker into a new data directory
+   sessions   list, show and remove durable sessions of the running broker
+   retained   list, read and remove retained messages of the running broker
    recover    look at, check, repair and rewind a data directory
    bench      measure this or another broker under load
    version    print the version
@@ -38,7 +41,10 @@ func (p *program) app() *cli.App {
 		CustomAppHelpTemplate: appHelp,
 		ExitErrHandler:        func(*cli.Context, error) {},
 		OnUsageError:          usageErrorOf(nil),
-		Commands:              []*cli.Command{p.serveCommand(), p.recoverCommand(), p.benchCommand(), p.versionCommand()},
+		Commands: []*cli.Command{
+			p.serveCommand(), p.verbCommand("", p.backupVerb()), p.sessionsCommand(), p.retainedCommand(),
+			p.recoverCommand(), p.benchCommand(), p.versionCommand(),
+		},
 		// Reached when the first word is no command.
 		Action: func(c *cli.Context) error {
 			return unknown("command", c.Args().First(), commandNames(c.App), "comqtt --help")

@@ -43,7 +43,8 @@ func (p *program) recoverVerbs() []verb {
 	return []verb{
 		// Looking: package recovery/inspect, one file here for each.
 		p.inspectVerb(), p.verifyVerb(), p.dumpVerb(), p.whyVerb(), p.diffVerb(),
-		// Writing: package recovery/restore; repair, salvage, restore come here.
+		// Writing: package recovery/restore.
+		p.repairVerb(), p.salvageVerb(), p.restoreVerb(),
 	}
 }
 

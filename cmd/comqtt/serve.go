@@ -94,7 +94,10 @@ func (p *program) serve(s *settings, log *slog.Logger) error {
 			}
 		}()
 	}
+	var socket *adminSocket
+	defer func() { socket.close(log) }()
 	l.announce = func() {
+		socket = openSocket(bound.data, srv, log)
 		if _, err := fmt.Fprint(p.stdout, banner(s, srv.recovered(), bound)); err != nil {
 			log.Warn("banner not written", "error", err)
 		}

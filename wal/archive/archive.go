@@ -28,14 +28,16 @@ const (
 )
 
 const (
-	freeShare    = 8           // the archive takes at most one part in so many of the free disk
-	pauseFactor  = 4           // a raw segment is compressed in this share of the time
-	baseShare    = 4           // a base is due when segments of this share of the limits came since the last
-	thinShare    = 8           // bases closer together than this share are thinned out
-	freshFactor  = 20          // and so many times as long as the last one took
-	warnEvery    = time.Minute // between two warnings about failures
-	holdMaxBytes = 2 << 30     // of log, above which a hold is broken
+	freeShare   = 8           // the archive takes at most one part in so many of the free disk
+	pauseFactor = 4           // a raw segment is compressed in this share of the time
+	baseShare   = 4           // a base is due when segments of this share of the limits came since the last
+	thinShare   = 8           // bases closer together than this share are thinned out
+	freshFactor = 20          // and so many times as long as the last one took
+	warnEvery   = time.Minute // between two warnings about failures
 )
+
+// HoldMax is how many bytes of log break a hold.
+const HoldMax = 2 << 30
 
 // Options configures an Archive. Dir, StoreID and Log are required.
 type Options struct {
@@ -218,7 +220,7 @@ func (a *Archive) held() bool {
 	a.mu.Lock()
 	holds := a.holds
 	a.mu.Unlock()
-	return holds > 0 && a.opt.Log.Bytes() <= holdMaxBytes
+	return holds > 0 && a.opt.Log.Bytes() <= HoldMax
 }
 
 // Stats returns counters.

@@ -309,3 +309,34 @@ func (h *History) AddBase(b Base) {
 	c.addBase(b)
 	h.Bases = c.Bases
 }
+
+// ReplayRest calls fn for every frame from the record from on that can still be
+// read, in order: segments that are damaged end early, and what is missing is
+// missing. The caller sees it by the indexes. An error from fn ends it.
+func (h *History) ReplayRest(ctx context.Context, from uint64, fn func(f *wal.Frame) error) error {
+	next := from
+	for i := range h.parts {
+		p := &h.parts[i]
+		if p.last < next {
+			continue
+		}
+		var own error
+		err := h.read(ctx, p, func(f *wal.Frame) error {
+			if f.Last() < next {
+				return nil
+			}
+			if own = f.Trim(next, f.Last()); own == nil {
+				next = f.Last() + 1
+				own = fn(f)
+			}
+			return own
+		})
+		if own != nil {
+			return own
+		}
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}

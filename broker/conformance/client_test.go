@@ -15,7 +15,7 @@ import (
 
 // client is one connection to a broker. It belongs to the test's goroutine.
 type client struct {
-	t       *testing.T
+	t       tester
 	nc      net.Conn
 	v       packets.Version
 	strict  *strict
@@ -28,7 +28,7 @@ type client struct {
 }
 
 // dial opens a connection and sends nothing.
-func (in *instance) dial(t *testing.T) *client {
+func (in *instance) dial(t tester) *client {
 	t.Helper()
 	nc, err := net.Dial("tcp", in.tcp)
 	if err != nil {
@@ -37,7 +37,7 @@ func (in *instance) dial(t *testing.T) *client {
 	return newClient(t, nc).under(in)
 }
 
-func newClient(t *testing.T, nc net.Conn) *client {
+func newClient(t tester, nc net.Conn) *client {
 	t.Cleanup(func() { nc.Close() })
 	return &client{t: t, nc: nc, v: packets.V5, strict: newStrict()}
 }
@@ -54,7 +54,7 @@ type with func(c *packets.Connect)
 
 // connect opens a connection and sends a CONNECT, with Clean Start and keep
 // alive 0 unless changed, which must be accepted.
-func (in *instance) connect(t *testing.T, v packets.Version, id string, changes ...with) *client {
+func (in *instance) connect(t tester, v packets.Version, id string, changes ...with) *client {
 	t.Helper()
 	c := in.dial(t)
 	ack := c.hello(v, id, changes...)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/wind-c/comqtt/v3/backends"
@@ -45,6 +46,8 @@ func Open(ctx context.Context, o Options) (*State, error) {
 		return nil, err
 	}
 	p := opening{ctx: ctx, opt: &o, lock: l}
+	ballast := make([]byte, loadBallast)
+	defer runtime.KeepAlive(ballast)
 	if err := p.run(); err != nil {
 		return nil, errors.Join(err, p.giveUp())
 	}
@@ -52,6 +55,11 @@ func Open(ctx context.Context, o Options) (*State, error) {
 	s.Report.Duration = time.Since(begin)
 	return s, nil
 }
+
+// loadBallast is memory that Open holds and never touches, so that it costs
+// address space only: the garbage collector waits until the heap has doubled,
+// and would otherwise go over a state that only grows again and again.
+const loadBallast = 64 << 20
 
 // opening is one Open.
 type opening struct {

@@ -17,18 +17,15 @@ func (p *opening) load() error {
 		p.machine = core.New()
 		return nil
 	}
-	var hash core.Hash
-	hashKey := &p.manifest.m.HashKey
-	scan := func(table byte, fn func(key, value []byte) error) error {
-		return scanTable(p.ctx, p.store, table, hashKey, &hash, fn)
-	}
-	m, err := core.Load(scan, p.mark.Applied, p.mark.LogTime)
+	t := readTables(p.ctx, p.store, core.LoadOrder(), &p.manifest.m.HashKey)
+	m, err := core.Load(t.scan, p.mark.Applied, p.mark.LogTime)
+	t.stop()
 	if err != nil {
 		return p.refuseStore(p.path(boltName), err)
 	}
-	if hash.Bytes() != p.mark.Hash {
+	if t.hash.Bytes() != p.mark.Hash {
 		return p.refuseStore(p.path(boltName), fmt.Errorf("%w: entries are missing or were added: the state hash is %x, at record %d it was %x",
-			core.ErrEntry, hash.Bytes(), p.mark.Applied, p.mark.Hash))
+			core.ErrEntry, t.hash.Bytes(), p.mark.Applied, p.mark.Hash))
 	}
 	if p.mark.Applied > 0 {
 		p.report.Hashes++

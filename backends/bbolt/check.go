@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/bits"
+	"sync"
+	"sync/atomic"
 
 	"github.com/wind-c/comqtt/v3/backends"
 )
@@ -40,6 +43,21 @@ type checker struct {
 	pages int
 	// format is what the check saw of the driver's own keys.
 	format bool
+	// buckets are the trees below the root bucket, still to be checked.
+	buckets []bucketTree
+
+	win struct { // the part of the file that was read last
+		at   int64
+		b    []byte
+		last uint64 // page
+	}
+}
+
+// bucketTree is the tree of one table.
+type bucketTree struct {
+	root  uint64
+	level int
+	table byte
 }
 
 // newChecker returns a checker for the state that the meta pages show.
@@ -66,6 +84,9 @@ func newChecker(ctx context.Context, f io.ReaderAt, path string, size int64) (*c
 // error of ctx.
 func (c *checker) check() error {
 	err := c.tree(c.meta.root, 0, scope{root: true})
+	if err == nil {
+		err = c.tables()
+	}
 	if err == nil && !c.format && len(c.found) == 0 {
 		err = fmt.Errorf("bbolt: check %s: no %q in it: %w", c.path, formatKey, backends.ErrNotStore)
 	}
@@ -76,6 +97,52 @@ func (c *checker) check() error {
 		return err
 	}
 	return errors.Join(c.found...)
+}
+
+// tables checks the trees of the tables, two at a time: it is most of the time that opening a file takes.
+func (c *checker) tables() error {
+	parts := make([]checker, len(c.buckets))
+	errs := make([]error, len(c.buckets))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(checkers, len(parts)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(parts); i = int(next.Add(1)) - 1 {
+				t := c.buckets[i]
+				parts[i] = checker{ctx: c.ctx, f: c.f, path: c.path, size: c.size, meta: c.meta, deep: c.deep, used: newBitmap(c.meta.pages)}
+				errs[i] = parts[i].tree(t.root, t.level, scope{table: t.table})
+			}
+		})
+	}
+	wg.Wait()
+	for i := range parts {
+		if err := errors.Join(errs[i], c.take(&parts[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkers is how many tables are checked at a time.
+const checkers = 2
+
+// take adds what the checker of a part found.
+func (c *checker) take(part *checker) error {
+	c.format = c.format || part.format
+	c.found = append(c.found, part.found...)
+	if len(c.found) >= maxFindings {
+		c.found = c.found[:maxFindings]
+		return errEnough
+	}
+	for at := range part.used {
+		for twice := part.used[at] & c.used[at]; twice != 0; twice &= twice - 1 {
+			if err := c.badPage(uint64(at*64+bits.TrailingZeros64(twice)), "used twice"); err != nil {
+				return err
+			}
+		}
+		c.used[at] |= part.used[at]
+	}
+	return nil
 }
 
 // info counts the free pages.
@@ -179,7 +246,7 @@ func (c *checker) load(id uint64, level int) (*page, error) {
 		c.bufs = append(c.bufs, make([]byte, c.meta.pageSize))
 	}
 	buf, off := c.bufs[level], int64(id)*int64(c.meta.pageSize)
-	if _, err := c.f.ReadAt(buf, off); err != nil {
+	if err := c.read(id, buf, off); err != nil {
 		return nil, c.badPage(id, "read: %w", err)
 	}
 	ne := binary.NativeEndian
@@ -197,6 +264,31 @@ func (c *checker) load(id uint64, level int) (*page, error) {
 	}
 	p := &page{buf: buf, leaf: flags == flagLeaf, count: count}
 	return c.rest(id, p, (overflow+1)*uint64(c.meta.pageSize))
+}
+
+// windowPages is how many pages are read at once when they come in order.
+const windowPages = 16
+
+// read reads a page. Most were written in order, and are read so.
+func (c *checker) read(id uint64, buf []byte, off int64) error {
+	w := &c.win
+	if off < w.at || off+int64(len(buf)) > w.at+int64(len(w.b)) {
+		n := len(buf)
+		if id == w.last+1 {
+			n = int(min(windowPages, c.meta.pages-id)) * len(buf)
+		}
+		if cap(w.b) < n {
+			w.b = make([]byte, windowPages*len(buf))
+		}
+		w.at, w.b = off, w.b[:n]
+		if _, err := c.f.ReadAt(w.b, off); err != nil {
+			w.b = w.b[:0]
+			return err
+		}
+	}
+	w.last = id
+	copy(buf, w.b[off-w.at:])
+	return nil
 }
 
 // rest reads what of p lies beyond the first page. room is what p may use.
@@ -312,7 +404,8 @@ func (c *checker) bucket(id uint64, e element, level int) error {
 	}
 	sc := scope{table: e.key[0]}
 	if root := binary.NativeEndian.Uint64(e.val); root != 0 {
-		return c.tree(root, level+1, sc)
+		c.buckets = append(c.buckets, bucketTree{root, level + 1, e.key[0]})
+		return nil
 	}
 	in := &page{buf: e.val[16:], leaf: true}
 	if len(in.buf) < pageHeader || binary.NativeEndian.Uint16(in.buf[8:]) != flagLeaf {

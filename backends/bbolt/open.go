@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -179,15 +180,23 @@ func examine(f *os.File, path string, preread int64) error {
 	if err != nil {
 		return err
 	}
-	if c.deep = info.Size() <= preread; c.deep {
-		// The check follows the tree; reading in order first is what the disk
-		// and the page cache like.
-		all := io.NewSectionReader(f, 0, int64(c.meta.pages)*int64(c.meta.pageSize))
-		if _, err := io.Copy(onlyWriter{io.Discard}, all); err != nil {
-			return &backends.CorruptError{Store: path, Offset: -1, Err: fmt.Errorf("read: %w", err)}
-		}
+	c.deep = info.Size() <= preread
+	var readErr error
+	var wg sync.WaitGroup
+	if c.deep {
+		// The check follows the tree; reading in order, a little ahead of it, is
+		// what the disk and the page cache like.
+		wg.Go(func() {
+			all := io.NewSectionReader(f, 0, int64(c.meta.pages)*int64(c.meta.pageSize))
+			_, readErr = io.Copy(onlyWriter{io.Discard}, all)
+		})
 	}
-	return c.check()
+	err = c.check()
+	wg.Wait()
+	if readErr != nil {
+		return &backends.CorruptError{Store: path, Offset: -1, Err: fmt.Errorf("read: %w", readErr)}
+	}
+	return err
 }
 
 // onlyWriter hides io.Discard's ReadFrom, which reads in pieces of 8 KiB.

@@ -132,6 +132,9 @@ func (r *chunkReader) next() bool {
 		}
 		return false
 	}
+	if r.plain() {
+		return true
+	}
 	q := &r.q
 	place, f := uint64(r.u8()), r.flags(1<<7-1)
 	q.Seq, q.flags, q.QoS = r.base+place, f, r.qos(f)
@@ -156,6 +159,27 @@ func (r *chunkReader) next() bool {
 	}
 	r.n++
 	return r.err == nil
+}
+
+// plain reads an entry of which there are very many: queued, for a message not
+// far from the one before, and nothing else to say of it. It returns false if
+// this is another.
+func (r *chunkReader) plain() bool {
+	b, q := r.b, &r.q
+	if len(b) < 3 || b[0] >= session.ChunkLen || b[2] >= 0x80 {
+		return false
+	}
+	f, seq := b[1], r.base+uint64(b[0])
+	if qos := f & 3; f&^(3|entryRetain) != 0 || qos == 0 || qos == 3 || seq <= r.seq || r.err != nil {
+		return false
+	}
+	q.Entry = session.Entry[uint64]{
+		Msg: q.Msg + uint64(int64(b[2]>>1)^-int64(b[2]&1)), Seq: seq, QoS: f & 3, Retain: f&entryRetain != 0,
+	}
+	q.ids, q.group, q.flags, q.tail = q.ids[:0], nil, f, nil
+	r.b, r.seq = b[3:], seq
+	r.n++
+	return true
 }
 
 // details reads what few entries have.
@@ -243,6 +267,9 @@ func (r *pageReader) next() bool {
 	r.id = r.key*PageLen + uint64(bits.TrailingZeros64(r.rest))
 	r.rest &= r.rest - 1
 	b := r.b
+	if r.plain(b) {
+		return true
+	}
 	f := r.flags(3 | messageRetain)
 	r.qos(f)
 	r.msg = message{flags: f, size: r.num32()}
@@ -252,6 +279,29 @@ func (r *pageReader) next() bool {
 	r.msg.deadline = r.time()
 	r.value = b[:len(b)-len(r.b)]
 	return r.err == nil
+}
+
+// plain reads a message like most: it does not expire, and is not very large.
+// It returns false if this is another.
+func (r *pageReader) plain(b []byte) bool {
+	n := 2 // bytes of flags and size
+	if len(b) < 8 {
+		return false
+	}
+	f, size := b[0], uint32(b[1])
+	if size >= 0x80 {
+		if b[2] >= 0x80 || b[2] == 0 {
+			return false
+		}
+		size = size&0x7f | uint32(b[2])<<7
+		n = 3
+	}
+	if f&^(3|messageRetain) != 0 || f&3 == 3 || b[n+4] != 0 {
+		return false
+	}
+	r.msg = message{flags: f, size: size, crc: binary.LittleEndian.Uint32(b[n:])}
+	r.value, r.b = b[:n+5], b[n+5:]
+	return true
 }
 
 // Entries calls fn for each entry of the state that a stored pair holds: the

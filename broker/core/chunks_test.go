@@ -21,7 +21,7 @@ func TestSipHash(t *testing.T) {
 	for n, want := range []string{
 		"a3817f04ba25a8e66df67214c7550293", "da87c1d86b99af44347659119b22fc45", "8177228da4a45dc7fca38bdef60affe4",
 	} {
-		s := newSum(&key, 0)
+		s := newSum(&key, 0, nil)
 		input := make([]byte, n)
 		for i := range input {
 			input[i] = byte(i)
@@ -119,7 +119,7 @@ func TestHashIsOverEntries(t *testing.T) {
 		var whole, parts Hash
 		whole.Add(&worldHashKey, table, key, value)
 		var ids []uint64
-		s := newSum(&worldHashKey, table)
+		s := newSum(&worldHashKey, table, nil)
 		Entries(table, key, value, func(key, value []byte) {
 			parts.add(s.entry(key, value))
 			switch table {

@@ -16,34 +16,59 @@ type Hash struct {
 
 // Add counts the entries of a stored pair in. key is the store's hash key.
 func (h *Hash) Add(hashKey *[16]byte, table byte, key, value []byte) {
-	s := newSum(hashKey, table)
-	h.each(table, key, value, func(key, value []byte) { h.add(s.entry(key, value)) })
+	h.Join(hashPair(hashKey, table, key, value))
 }
+
+// Join counts in what another hash counted.
+func (h *Hash) Join(o Hash) { h.add(o.hi, o.lo) }
 
 // Remove counts the entries of a stored pair out.
 func (h *Hash) Remove(hashKey *[16]byte, table byte, key, value []byte) {
-	s := newSum(hashKey, table)
-	h.each(table, key, value, func(key, value []byte) { h.sub(s.entry(key, value)) })
+	d := hashPair(hashKey, table, key, value)
+	var borrow uint64
+	h.lo, borrow = bits.Sub64(h.lo, d.lo, 0)
+	h.hi, _ = bits.Sub64(h.hi, d.hi, borrow)
 }
 
-// each calls fn for the entries of a pair. A chunk that cannot be read counts
-// as what can be read of it and as itself.
-func (h *Hash) each(table byte, key, value []byte, fn func(key, value []byte)) {
-	if !Entries(table, key, value, fn) {
-		fn(key, value)
+// hashPair returns the hash of the entries of a pair. A chunk that cannot be
+// read counts as what can be read of it and as itself.
+func hashPair(hashKey *[16]byte, table byte, key, value []byte) (h Hash) {
+	var stack [256]byte
+	s := newSum(hashKey, table, stack[:0])
+	switch {
+	case table == TableQueue && len(key) == 16:
+		r := readChunk(binary.BigEndian.Uint64(key[8:]), value)
+		b := s.begin(16)
+		b = append(b, key...)
+		seq, head := b[len(b)-8:], len(b)
+		for r.next() {
+			binary.BigEndian.PutUint64(seq, r.q.Seq)
+			b = r.q.appendLogical(b[:head])
+			seq = b[head-8 : head] // it may have moved
+			h.add(s.of(b))
+		}
+		if r.err == nil {
+			return h
+		}
+	case table == TableMessage && len(key) == 8:
+		r := readPage(binary.BigEndian.Uint64(key), value)
+		b := append(s.begin(8), key...)
+		for r.next() {
+			binary.BigEndian.PutUint64(b[len(b)-8:], r.id)
+			h.add(s.of(append(b, r.value...)))
+		}
+		if r.end() == nil {
+			return h
+		}
 	}
+	h.add(s.entry(key, value))
+	return h
 }
 
 func (h *Hash) add(hi, lo uint64) {
 	var carry uint64
 	h.lo, carry = bits.Add64(h.lo, lo, 0)
 	h.hi, _ = bits.Add64(h.hi, hi, carry)
-}
-
-func (h *Hash) sub(hi, lo uint64) {
-	var borrow uint64
-	h.lo, borrow = bits.Sub64(h.lo, lo, 0)
-	h.hi, _ = bits.Sub64(h.hi, hi, borrow)
 }
 
 // Bytes returns the hash, most significant byte first.
@@ -78,19 +103,20 @@ type sum struct {
 	buf            []byte
 }
 
-func newSum(hashKey *[16]byte, table byte) sum {
+// newSum begins with a buffer that it may grow.
+func newSum(hashKey *[16]byte, table byte, buf []byte) sum {
 	k0, k1 := binary.LittleEndian.Uint64(hashKey[:8]), binary.LittleEndian.Uint64(hashKey[8:])
 	return sum{
 		v0: k0 ^ 0x736f6d6570736575, v1: k1 ^ 0x646f72616e646f6d ^ 0xee,
-		v2: k0 ^ 0x6c7967656e657261, v3: k1 ^ 0x7465646279746573, table: table,
+		v2: k0 ^ 0x6c7967656e657261, v3: k1 ^ 0x7465646279746573, table: table, buf: buf,
 	}
 }
 
+// begin returns the buffer with what stands before a key of n bytes.
+func (s *sum) begin(n int) []byte { return binary.AppendUvarint(append(s.buf[:0], s.table), uint64(n)) }
+
 func (s *sum) entry(key, value []byte) (hi, lo uint64) {
-	s.buf = append(s.buf[:0], s.table)
-	s.buf = binary.AppendUvarint(s.buf, uint64(len(key)))
-	s.buf = append(append(s.buf, key...), value...)
-	return s.of(s.buf)
+	return s.of(append(append(s.begin(len(key)), key...), value...))
 }
 
 // of is SipHash-2-4-128.

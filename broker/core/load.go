@@ -20,29 +20,53 @@ type Scan func(table byte, fn func(key, value []byte) error) error
 // are ErrEntry.
 func Load(scan Scan, applied uint64, now int64) (*Machine, error) {
 	m := &loader{Machine: New(), tails: make(map[uint64]uint64)}
+	m.topics = retain.NewLoader(m.retained)
 	m.applied, m.now = applied, now
-	for _, t := range []struct {
-		table byte
-		load  func(key, value []byte) error
-	}{
-		{TableConfig, m.loadConfig},
-		{TableMessage, m.loadPage},
-		{TableSession, m.loadSession},
-		{TableSubscription, m.loadSubscription},
-		{TableReceived, m.loadReceived},
-		{TableQueue, m.loadChunk},
-		{TableRetained, m.loadRetained},
-		{TableGroup, m.loadPending},
-		{TableWill, m.loadWill},
-	} {
-		if err := scan(t.table, t.load); err != nil {
-			return nil, fmt.Errorf("core: load table %c: %w", t.table, err)
+	for _, table := range LoadOrder() {
+		if err := scan(table, m.loads(table)); err != nil {
+			return nil, fmt.Errorf("core: load table %c: %w", table, err)
+		}
+		if table == TableRetained {
+			m.topics.Finish()
 		}
 	}
 	if err := m.finish(); err != nil {
 		return nil, fmt.Errorf("core: load: %w", err)
 	}
 	return m.Machine, nil
+}
+
+// LoadOrder returns the tables in the order in which Load scans them, so that
+// whoever reads them can be ahead.
+func LoadOrder() []byte {
+	return []byte{
+		TableConfig, TableMessage, TableRetained, TableSession, TableSubscription, TableReceived,
+		TableQueue, TableGroup, TableWill,
+	}
+}
+
+// loads returns what loads a pair of a table.
+func (m *loader) loads(table byte) func(key, value []byte) error {
+	switch table {
+	case TableConfig:
+		return m.loadConfig
+	case TableMessage:
+		return m.loadPage
+	case TableRetained:
+		return m.loadRetained
+	case TableSession:
+		return m.loadSession
+	case TableSubscription:
+		return m.loadSubscription
+	case TableReceived:
+		return m.loadReceived
+	case TableQueue:
+		return m.loadChunk
+	case TableGroup:
+		return m.loadPending
+	default:
+		return m.loadWill
+	}
 }
 
 // loader is a machine being loaded.
@@ -58,7 +82,8 @@ type loader struct {
 	ids    []uint32
 	group  string
 
-	page []message
+	page   []message
+	topics *retain.Loader
 }
 
 // finish does what can be done only when all entries are there.
@@ -314,7 +339,7 @@ func (m *loader) loadRetained(key, value []byte) error {
 	if r.Bytes != int(msg.size) || r.Deadline != msg.deadline || topic.ValidateName(key) != nil {
 		return fmt.Errorf("%w: retained message of %q differs from message %d", ErrEntry, key, r.Message)
 	}
-	m.retained.SetBytes(key, r)
+	m.topics.Add(key, r)
 	return nil
 }
 

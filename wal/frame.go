@@ -239,7 +239,7 @@ func (h *header) plausible() error {
 	case h.raw > MaxBody || h.size > h.raw,
 		h.Flags&FlagCompressed == 0 && h.size != h.raw,
 		mark != (h.Count == 0),
-		mark && h.raw > 0,
+		mark && (h.raw > 0 || h.Flags&FlagCompressed != 0),
 		!mark && (h.Flags&FlagClose != 0 || h.raw < h.Count),
 		h.First == 0,
 		h.First+uint64(h.Count) < h.First,

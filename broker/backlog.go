@@ -14,7 +14,8 @@ import (
 // no room yet, or a message that came after one of these and must not
 // overtake it [MQTT-4.6.0-6].
 type waiting struct {
-	retained core.Retained // with memo nil
+	scan     *scan         // retained messages still to be found, or
+	retained core.Retained // a retained message, or
 	memo     *memo
 	qos      byte
 	retain   bool
@@ -87,14 +88,18 @@ func (s *Server) pumpBacklog(c *conn) {
 			c.out.stalled = true
 			return
 		}
-		w := &c.out.backlog[0]
-		if w.memo != nil {
+		switch w := &c.out.backlog[0]; {
+		case w.memo != nil:
 			s.sendWaiting(c, w)
-		} else if !s.sendRetained(c, &w.retained) {
+		case w.scan != nil:
+			if !s.sendScan(c, w.scan) {
+				return
+			}
+		case !s.sendRetained(c, &w.retained):
 			s.load(c, retainedAhead(c.out.backlog))
 			return
 		}
-		*w = waiting{}
+		c.out.backlog[0] = waiting{}
 		c.out.backlog = c.out.backlog[1:]
 	}
 	c.out.backlog = nil
@@ -151,7 +156,7 @@ func retainedAhead(list []waiting) []uint64 {
 		if len(ids) == readAhead {
 			break
 		}
-		if list[i].memo == nil {
+		if list[i].memo == nil && list[i].scan == nil {
 			ids = append(ids, list[i].retained.Message)
 		}
 	}

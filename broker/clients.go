@@ -146,14 +146,21 @@ func (s *Server) disconnectedDurable(c *conn) {
 // subscribeMemory applies a SUBSCRIBE of a client without a durable session.
 // Index.
 func (s *Server) subscribeMemory(c *conn, pid uint16, id uint32, granted []record.Filter, codes []byte) {
+	retained := false
 	if !c.ended {
 		for i := range granted {
-			name := string(granted[i].Name)
-			s.machine.SubscribeEphemeral(c.ref, name, granted[i].Options, id, &s.fx)
+			name, opts := string(granted[i].Name), granted[i].Options
+			if _, gets := s.machine.BeginEphemeral(c.ref, name, opts, id, &s.fx); gets {
+				retained = true
+				c.holdScan(&scan{filter: name, before: s.machine.Applied() + 1, qos: opts.QoS(), id: id})
+			}
 			c.filters.add(name)
 		}
 	}
 	c.answered(packets.TypeSuback, pid, codes, &s.touched)
+	if retained {
+		s.later = append(s.later, func() { s.pumpBacklog(c) })
+	}
 }
 
 // unsubscribeMemory applies an UNSUBSCRIBE of a client without a durable
@@ -166,7 +173,9 @@ func (s *Server) unsubscribeMemory(c *conn, pid uint16, filters [][]byte) {
 			codes[i] = byte(packets.CodeNoSubscriptionExisted)
 		}
 		c.filters.remove(f)
+		c.dropScans(f)
 	}
+	s.later = append(s.later, func() { s.pumpBacklog(c) }) // what waited behind a scan
 	c.answered(packets.TypeUnsuback, pid, codes, &s.touched)
 }
 

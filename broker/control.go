@@ -170,7 +170,7 @@ func (s *Server) Retained(ctx context.Context, filter string, fn func(admin.Reta
 	for after, done := "", false; !done; {
 		list = list[:0]
 		err := s.ask(ctx, func() {
-			after, done = s.machine.RetainedFrom(filter, after, retainedPerCommand, func(name string, e retain.Entry) bool {
+			after, done = s.machine.RetainedPage(filter, after, retainedPerCommand, func(name string, e retain.Entry) bool {
 				list = append(list, describeRetained(name, e))
 				return true
 			})

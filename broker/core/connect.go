@@ -3,6 +3,7 @@ package core
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/wind-c/comqtt/v3/retain"
 	"github.com/wind-c/comqtt/v3/session"
@@ -251,14 +252,8 @@ func (m *Machine) Detach(ref uint32, filters []string) {
 // SubscribeEphemeral adds a subscription of an ephemeral client and lists the
 // retained messages it gets. existed says that it replaced one.
 func (m *Machine) SubscribeEphemeral(ref uint32, filter string, opts topic.Options, id uint32, fx *Effects) (existed bool) {
-	existed = m.index.Subscribe(filter, topic.Sub{Ref: ref, ID: id, Opts: opts})
-	if key := keyOf(filter); key.Share != "" {
-		if g := m.groups[key]; g != nil && g.pending.idle > 0 {
-			fx.wait(key)
-		}
-		return existed
-	}
-	if getsRetained(opts, existed) {
+	existed, gets := m.BeginEphemeral(ref, filter, opts, id, fx)
+	if gets {
 		m.retained.Match(filter, func(_ string, e retain.Entry) bool {
 			if e.Deadline == 0 || m.now < e.Deadline {
 				fx.Retained = append(fx.Retained, Retained{Ref: ref, SubID: id, Message: e.Message, QoS: min(e.QoS, opts.QoS())})
@@ -267,6 +262,27 @@ func (m *Machine) SubscribeEphemeral(ref uint32, filter string, opts topic.Optio
 		})
 	}
 	return existed
+}
+
+// BeginEphemeral is SubscribeEphemeral for a caller that reads the retained
+// messages bit by bit: gets says that there may be some, those with an id up to
+// Applied. RetainedPage finds them.
+func (m *Machine) BeginEphemeral(ref uint32, filter string, opts topic.Options, id uint32, fx *Effects) (existed, gets bool) {
+	existed = m.index.Subscribe(filter, topic.Sub{Ref: ref, ID: id, Opts: opts})
+	if key := keyOf(filter); key.Share != "" {
+		if g := m.groups[key]; g != nil && g.pending.idle > 0 {
+			fx.wait(key)
+		}
+		return existed, false
+	}
+	if !getsRetained(opts, existed) {
+		return existed, false
+	}
+	if strings.ContainsAny(filter, "+#") {
+		return existed, m.retained.Len() > 0
+	}
+	_, gets = m.retained.Get(filter)
+	return existed, gets
 }
 
 // UnsubscribeEphemeral removes a subscription of an ephemeral client and

@@ -23,7 +23,7 @@ func (m *Machine) SessionByID(id uint64) *session.Session { return m.sessions[id
 // RetainedMessage returns the retained message of a topic.
 func (m *Machine) RetainedMessage(name string) (retain.Entry, bool) { return m.retained.Get(name) }
 
-// RetainedFrom is MatchRetained in slices, see retain.Store.MatchFrom.
-func (m *Machine) RetainedFrom(filter, after string, limit int, fn func(topic string, e retain.Entry) bool) (next string, done bool) {
+// RetainedPage is MatchRetained in slices, see retain.Store.MatchFrom.
+func (m *Machine) RetainedPage(filter, after string, limit int, fn func(topic string, e retain.Entry) bool) (next string, done bool) {
 	return m.retained.MatchFrom(filter, after, limit, fn)
 }

@@ -234,6 +234,8 @@ func TestShuffledSegments(t *testing.T) {
 		disk, segs, _ := threeSegments(t, o, func(l *Log) { mustClose(t, l) })
 		a, b, c := segs[0].Name, segs[1].Name, segs[2].Name
 		last := segs[2].Last
+		disk = disk.with(c, disk[c][:segs[2].Size])
+		unused := append(bytes.Clone(disk[c]), make([]byte, 100)...)
 		for _, k := range []struct {
 			name string
 			disk files
@@ -242,6 +244,7 @@ func TestShuffledSegments(t *testing.T) {
 			{"first two swapped", disk.with(a, disk[b]).with(b, disk[a]), b},
 			{"last two swapped", disk.with(b, disk[c]).with(c, disk[b]), b},
 			{"first and last swapped", disk.with(a, disk[c]).with(c, disk[a]), b},
+			{"first and last swapped, with unused space", disk.with(a, unused).with(c, disk[a]), a},
 			{"first instead of the second", disk.with(b, disk[a]), b},
 			{"second instead of the first", disk.with(a, disk[b]), b},
 			{"empty middle", disk.with(b, []byte{}), c},

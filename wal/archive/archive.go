@@ -301,9 +301,9 @@ func (a *Archive) step() {
 	if a.held() {
 		return
 	}
+	a.base() // before retire cuts its branch off
 	a.retire()
 	a.compressRaw()
-	a.base()
 }
 
 // release lets the log drop what every target has. Release decides about each

@@ -76,9 +76,9 @@ func (a *Archive) retire() {
 // excess takes out of c, and returns the paths of, what is beyond the limits.
 func (c *Catalog) excess(limit, oldest int64) (gone []string) {
 	for len(c.Segments) > 0 {
-		next := -1 // the first base that is not the one the segments begin with
+		next := -1 // the first base that the oldest segment leads to
 		for i := range c.Bases {
-			if c.Bases[i].Applied >= c.Segments[0].First {
+			if c.Bases[i].Applied >= c.Segments[0].Last {
 				next = i
 				break
 			}
@@ -98,7 +98,7 @@ func (c *Catalog) excess(limit, oldest int64) (gone []string) {
 		}
 	}
 	// Bases that nothing follows, but for the newest, are of no use.
-	for len(c.Bases) > 1 && len(c.Segments) > 0 && c.Bases[1].Applied+1 <= c.Segments[0].First {
+	for len(c.Bases) > 1 && len(c.Segments) > 0 && c.Bases[0].Applied+1 < c.Segments[0].First {
 		gone = append(gone, c.Bases[0].Path)
 		c.Bases = c.Bases[1:]
 	}
@@ -138,7 +138,7 @@ func (a *Archive) base() {
 		if time.Since(a.triedAt) < freshFactor*a.took {
 			return
 		}
-	case busy && since.bytes > a.limit()/2: // before retire cuts the branch off
+	case busy && since.bytes > a.limit()/2: // it will not be quiet in time
 		how = a.opt.Fresh
 		if a.tooSoon() {
 			return

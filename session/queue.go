@@ -128,8 +128,9 @@ func (o *queue[M]) drop() {
 }
 
 // each calls fn for the entries from a sequence number on, oldest first, until
-// it returns false.
+// it returns false. The entry is valid during the call.
 func (o *queue[M]) each(from uint64, fn func(e *Entry[M]) bool) {
+	var e Entry[M] // one for all: its address makes it a heap variable
 	in := o.chunks[o.front:]
 	at, first := o.front, o.first
 	if i := sort.Search(len(in), func(i int) bool { return in[i].base > from }); i > 1 {
@@ -142,7 +143,7 @@ func (o *queue[M]) each(from uint64, fn func(e *Entry[M]) bool) {
 				if c.seq(i) < from {
 					continue
 				}
-				if e := c.entry(i); !fn(&e) {
+				if e = c.entry(i); !fn(&e) {
 					return
 				}
 			}

@@ -95,9 +95,12 @@ func (s *Server) pumpBacklog(c *conn) {
 			if !s.sendScan(c, w.scan) {
 				return
 			}
-		case !s.sendRetained(c, &w.retained):
-			s.load(c, retainedAhead(c.out.backlog))
-			return
+		default:
+			_, deadline, alive := s.machine.Message(w.retained.Message)
+			if alive && !s.sendRetained(c, &w.retained, deadline) { // else it was replaced meanwhile
+				s.load(c, retainedAhead(c.out.backlog))
+				return
+			}
 		}
 		c.out.backlog[0] = waiting{}
 		c.out.backlog = c.out.backlog[1:]
@@ -124,12 +127,11 @@ func (s *Server) sendWaiting(c *conn, w *waiting) {
 }
 
 // sendRetained sends one retained message; it reports false when the body is
-// not in memory. One that was replaced or has expired meanwhile is skipped.
-func (s *Server) sendRetained(c *conn, r *core.Retained) bool {
-	_, deadline, alive := s.machine.Message(r.Message)
+// not in memory. One that has expired meanwhile is skipped.
+func (s *Server) sendRetained(c *conn, r *core.Retained, deadline int64) bool {
 	life := memo{hasLife: deadline != 0, deadline: deadline}
 	left, expired := life.left(s.machine.Now())
-	if !alive || expired {
+	if expired {
 		return true
 	}
 	body, ok := s.bodies.Cached(r.Message)

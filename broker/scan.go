@@ -17,9 +17,16 @@ type scan struct {
 	qos    byte
 	id     uint32 // subscription identifier
 
-	ready []core.Retained // found and not yet sent: from next on
+	ready []found // and not yet sent: from next on
 	next  int
-	done  bool // there are no more
+	at    uint64 // record that was applied last when they were found
+	done  bool   // there are no more
+}
+
+// found is a retained message that a scan came by.
+type found struct {
+	message  core.Retained
+	deadline int64 // log time ms, 0 = never
 }
 
 const (
@@ -49,9 +56,11 @@ func (c *conn) dropScans(filter []byte) {
 func (sc *scan) step(s *Server, ref uint32) {
 	sc.ready, sc.next = sc.ready[:0], 0
 	now := s.machine.Now()
+	sc.at = s.machine.Applied()
 	sc.after, sc.done = s.machine.RetainedPage(sc.filter, sc.after, scanTopics, func(_ string, e retain.Entry) bool {
 		if e.Message < sc.before && (e.Deadline == 0 || now < e.Deadline) {
-			sc.ready = append(sc.ready, core.Retained{Ref: ref, SubID: sc.id, Message: e.Message, QoS: min(e.QoS, sc.qos)})
+			r := core.Retained{Ref: ref, SubID: sc.id, Message: e.Message, QoS: min(e.QoS, sc.qos)}
+			sc.ready = append(sc.ready, found{r, e.Deadline})
 		}
 		return len(sc.ready) < scanReady
 	})
@@ -74,17 +83,22 @@ func (s *Server) sendScan(c *conn, sc *scan) bool {
 			sc.step(s, c.ref)
 			continue
 		}
-		r := &sc.ready[sc.next]
+		f := &sc.ready[sc.next]
+		r, deadline, alive := &f.message, f.deadline, true
+		if sc.at != s.machine.Applied() {
+			_, deadline, alive = s.machine.Message(r.Message)
+		}
 		switch {
+		case !alive: // replaced meanwhile
 		case c.out.size() >= s.opts.Limits.OutboxBytes:
 			c.out.stalled = true
 			return false
 		case r.QoS > 0 && len(c.out.window.Inflight()) >= c.windowSize():
 			return false // goes on with an acknowledgement
-		case !s.sendRetained(c, r):
+		case !s.sendRetained(c, r, deadline):
 			ids := make([]uint64, 0, readAhead)
-			for _, r := range sc.ready[sc.next:min(sc.next+readAhead, len(sc.ready))] {
-				ids = append(ids, r.Message)
+			for _, f := range sc.ready[sc.next:min(sc.next+readAhead, len(sc.ready))] {
+				ids = append(ids, f.message.Message)
 			}
 			s.load(c, ids)
 			return false

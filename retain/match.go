@@ -30,6 +30,10 @@ func (s *Store) MatchFrom(filter, after string, limit int, fn func(topic string,
 		}
 		return "", true
 	}
+	below := "" // what all matches but one begin with, if "#" is the only wildcard
+	if len(filter) > 1 && strings.IndexByte(filter, '+') < 0 {
+		below = filter[:len(filter)-1]
+	}
 	p := s.topics.seek(bound{kind: behind, base: after})
 	for range limit {
 		it := s.topics.at(p)
@@ -37,6 +41,13 @@ func (s *Store) MatchFrom(filter, after string, limit int, fn func(topic string,
 			return "", true
 		}
 		after = it.topic
+		if below != "" && strings.HasPrefix(after, below) {
+			if !fn(after, it.entry) {
+				return after, false
+			}
+			p = s.topics.next(p)
+			continue
+		}
 		v := examine(filter, it.topic)
 		if v.match && !fn(it.topic, it.entry) {
 			return after, false

@@ -24,7 +24,7 @@ const (
 // for a command: see direct.go.
 func (s *Server) applyLoop() {
 	defer s.loops.Done()
-	collect := time.NewTicker(collectInterval)
+	collect := time.NewTicker(checkpointInterval())
 	defer collect.Stop()
 	s.deadline = time.NewTimer(time.Hour)
 	defer s.deadline.Stop()
@@ -48,6 +48,12 @@ func (s *Server) applyLoop() {
 			s.propose(record.Tick{}.AppendTo(nil), false)
 		}
 	}
+}
+
+// checkpointInterval is collectInterval, unless the torture program wants more
+// checkpoints.
+func checkpointInterval() time.Duration {
+	return time.Duration(failpoint.Number(failpoint.CheckpointMS, collectInterval.Milliseconds())) * time.Millisecond
 }
 
 // asApplier runs fn while no reader is in the loop's place.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wind-c/comqtt/v3/broker/core"
+	"github.com/wind-c/comqtt/v3/broker/failpoint"
 	"github.com/wind-c/comqtt/v3/broker/listeners"
 	"github.com/wind-c/comqtt/v3/broker/packets"
 	"github.com/wind-c/comqtt/v3/recovery"
@@ -206,6 +207,8 @@ func (s *Server) recover(ctx context.Context) error {
 		return fmt.Errorf("%w: log engine: %w", ErrOptions, err)
 	}
 	o.WAL.Hooks = failHooks()
+	o.SegmentSize = failpoint.Number(failpoint.SegmentSize, 0)
+	o.Checkpoint.Interval = checkpointInterval()
 	st, err := recovery.Open(ctx, o)
 	if err != nil {
 		return err

@@ -8,8 +8,19 @@
 //	COMQTT_FAILPOINT=name:k   the k-th Hit(name) sends SIGKILL to the process
 //	COMQTT_FAULT=name[:arg]   Fault(name) reports true
 //
+// and two more make rare moments frequent:
+//
+//	COMQTT_SEGMENT_SIZE=n     bytes of a segment of the log
+//	COMQTT_CHECKPOINT_MS=n    milliseconds between checkpoints
+//
 // The names in use are the constants of this package.
 package failpoint
+
+// Environment variables of Number.
+const (
+	SegmentSize  = "COMQTT_SEGMENT_SIZE"
+	CheckpointMS = "COMQTT_CHECKPOINT_MS"
+)
 
 // Moments at which the process can be killed.
 const (

@@ -41,6 +41,14 @@ func FaultAt(name string) bool {
 	return want == name && faults.Add(1) >= k
 }
 
+// Number returns the number that the environment variable holds, or normal.
+func Number(env string, normal int64) int64 {
+	if n, err := strconv.ParseInt(os.Getenv(env), 10, 64); err == nil {
+		return n
+	}
+	return normal
+}
+
 func setting(env string) (name string, k int64) {
 	name, arg, _ := strings.Cut(os.Getenv(env), ":")
 	k, err := strconv.ParseInt(arg, 10, 64)

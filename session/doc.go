@@ -8,8 +8,8 @@
 //	                                         PUBLISH sent ▸ PUBREC ▸ PUBREL
 //
 // An entry gets a sequence number when it is queued and keeps it in flight.
-// Numbers only grow, so that entries are stored under ordered keys, an entry
-// that comes and goes between two checkpoints is never stored at all, and the
+// Numbers only grow, so that entries are stored in chunks of neighbours under
+// ordered keys, an entry that comes and goes between two checkpoints is never stored at all, and the
 // order of the numbers is that of the queue and of the window. They have gaps
 // where a shared subscription took entries back.
 //

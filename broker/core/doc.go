@@ -34,6 +34,9 @@
 //	Q  queue, in flight by id, sequence     W  will outside a session
 //	M  message          by id               B  its body (not part of the hash)
 //
+// Entries of Q and M are stored 64 to a pair (chunks.go). That is how they are
+// written down and nothing more: the hash is over entries.
+//
 // # Stale and repeated records
 //
 // A record with an epoch that is not the session's current one changes

@@ -18,7 +18,8 @@ import (
 type nativeEngine struct {
 	dir         string
 	segmentSize int64
-	sync        func(*os.File) error // syncData
+	syncer      *syncer
+	sync        func(*os.File) error // syncer.sync
 	spare       *spare
 
 	mu   sync.RWMutex // guards tail and file; held shared during a sync
@@ -38,10 +39,12 @@ func OpenNative(dir string, tail Position, segmentSize int64) (Engine, error) {
 	if err := prepareTail(file, tail.Offset, segmentSize); err != nil {
 		return nil, errors.Join(fmt.Errorf("wal: open engine: %w", err), file.Close())
 	}
-	return &nativeEngine{
-		dir: dir, segmentSize: segmentSize, sync: syncData, tail: tail, file: file,
+	e := &nativeEngine{
+		dir: dir, segmentSize: segmentSize, syncer: newSyncer(), tail: tail, file: file,
 		spare: startSpare(filepath.Join(dir, spareName), segmentSize),
-	}, nil
+	}
+	e.sync = e.syncer.sync
+	return e, nil
 }
 
 // prepareTail makes the rest of the segment zeros that are on stable storage.
@@ -132,7 +135,7 @@ func (e *nativeEngine) Tail() Position {
 func (e *nativeEngine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := errors.Join(e.spare.close(), e.file.Close()); err != nil {
+	if err := errors.Join(e.spare.close(), e.file.Close(), e.syncer.close()); err != nil {
 		return fmt.Errorf("wal: close engine: %w", err)
 	}
 	return nil

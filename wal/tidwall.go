@@ -27,8 +27,9 @@ type tidwallEngine struct {
 	dir         string
 	segmentSize int64
 	log         *wal.Log
-	rotations   int                  // since log was opened
-	sync        func(*os.File) error // syncData
+	rotations   int // since log was opened
+	syncer      *syncer
+	sync        func(*os.File) error // syncer.sync
 
 	mu   sync.RWMutex // guards tail and file; held shared during a sync
 	tail Position
@@ -42,9 +43,10 @@ const rotationsMax = 10_000
 
 // OpenTidwall is an Options.Engine.
 func OpenTidwall(dir string, tail Position, segmentSize int64) (Engine, error) {
-	e := &tidwallEngine{dir: dir, segmentSize: segmentSize, sync: syncData}
+	e := &tidwallEngine{dir: dir, segmentSize: segmentSize, syncer: newSyncer()}
+	e.sync = e.syncer.sync
 	if err := e.open(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, e.syncer.close())
 	}
 	err := e.begin(tail.Segment)
 	if err != nil {
@@ -167,7 +169,7 @@ func (e *tidwallEngine) Tail() Position {
 func (e *tidwallEngine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	err := e.log.Close()
+	err := errors.Join(e.log.Close(), e.syncer.close())
 	if e.file != nil {
 		err = errors.Join(err, e.file.Close())
 		e.file = nil

@@ -25,7 +25,9 @@
 // unfinished logged publish, so that the order per topic and QoS holds.
 //
 // Commands (a CONNECT, a SUBSCRIBE of an ephemeral client) travel through the
-// lane as well, without touching the disk: one order of everything.
+// lane as well, without touching the disk: one order of everything. While
+// nothing is under way there, the reader runs its command itself, in the apply
+// loop's place: see direct.go.
 //
 // # Ownership
 //
@@ -34,6 +36,6 @@
 //	conn.in…                                           the connection's reader
 //	conn.out…                                          conn.mu
 //
-// Locks are taken in the order indexMu, conn.mu, lane.mu; no two conn.mu at a
-// time.
+// "Apply loop" is whoever holds lane.applying. Locks are taken in the order
+// lane.applying, indexMu, conn.mu, lane.mu; no two conn.mu at a time.
 package broker

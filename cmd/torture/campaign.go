@@ -28,9 +28,11 @@ const (
 type options struct {
 	kills   int
 	seed    uint64
-	mode    string   // kill, failpoint, mixed, enospc, fsync
+	mode    string   // kill, failpoint, mixed, enospc, fsync, power
 	engine  string   // of the log, "" = the broker's default
 	fault   string   // planted defect, "" = none
+	lie     string   // planted defect of the disk, "" = none
+	sync    string   // mode power: when the log is synced, "" = always
 	ignore  []string // rules of the checker not to report
 	history int      // events kept as evidence
 	brief   bool     // short lives only
@@ -52,6 +54,10 @@ type campaign struct {
 	open  int // of these, with a publish unacknowledged and a QoS 2 handshake open
 	cuts  int // of these, with a simulated power failure
 	stops int // orderly ends in between
+
+	disk    *lossyDisk     // under the data directory; nil = an ordinary one
+	instant int            // the next of instants
+	reached map[string]int // instants at which the power was cut
 
 	missed bool // the moment that this life's end waited for did not come
 }
@@ -82,7 +88,7 @@ func (c *campaign) run(ctx context.Context) error {
 	c.fleet.start(ctx)
 	defer c.fleet.wg.Wait()
 	defer cancel()
-	for round := 0; c.kills < c.options.kills; round++ {
+	for round := 0; max(c.kills, c.cuts) < c.options.kills; round++ {
 		if err := c.round(ctx, c.draw(c, round)); err != nil {
 			return err
 		}
@@ -99,6 +105,9 @@ func (c *campaign) start(ctx context.Context, env []string) (*process, error) {
 	p, err := c.server.start(env...)
 	if err != nil {
 		return nil, err
+	}
+	if c.disk != nil {
+		c.disk.watch(p)
 	}
 	c.fleet.control.setUp(true)
 	switch err := p.ready(ctx, c.server.addr()); {
@@ -137,6 +146,9 @@ func (c *campaign) ended(p *process) {
 
 // round is one life of the broker, from its start to its planned death.
 func (c *campaign) round(ctx context.Context, pl plan) error {
+	if pl.at != nil && !pl.term && !pl.late {
+		pl.at.arm(c.disk.disk, pl.pass)
+	}
 	p, err := c.start(ctx, pl.env)
 	if err != nil {
 		return err
@@ -182,9 +194,21 @@ func (c *campaign) setUp(ctx context.Context, p *process) error {
 
 // live lets the broker live until it dies as planned, or of itself.
 func (c *campaign) live(ctx context.Context, p *process, pl plan) error {
-	strike := p.kill
+	kill := p.kill
+	if c.disk != nil {
+		kill = c.disk.disk.Cut // the process is killed by it
+	}
+	strike := kill
 	if pl.term {
-		strike = p.term
+		strike = func() {
+			if pl.at != nil {
+				pl.at.arm(c.disk.disk, pl.pass)
+			}
+			p.term()
+		}
+	}
+	if pl.late {
+		pl.at.arm(c.disk.disk, pl.pass)
 	}
 	after := time.NewTimer(pl.after)
 	defer after.Stop()
@@ -208,7 +232,7 @@ func (c *campaign) live(ctx context.Context, p *process, pl plan) error {
 			}
 		case <-limit.C:
 			c.missed = pl.limit > 0
-			p.kill()
+			kill()
 		case <-c.journal.Found():
 			return errFound
 		case <-ctx.Done():
@@ -235,23 +259,20 @@ func (c *campaign) died(ctx context.Context, p *process, pl plan, lived time.Dur
 		return err
 	}
 	o := c.journal.Outstanding()
-	var lost *cut
+	var lost fmt.Stringer = (*cut)(nil)
 	if killed {
 		c.kills++
 		if o.Publishes > 0 && o.Handshakes > 0 {
 			c.open++
 		}
-		if pl.power {
-			var err error
-			if lost, err = cutPower(filepath.Join(c.server.data, "wal"), c.server.syncedFile(), c.rnd); err != nil {
-				return err
-			}
-			if lost != nil {
-				c.cuts++
-			}
-		}
 	} else {
 		c.stops++
+	}
+	if pl.power {
+		var err error
+		if lost, err = c.cutPower(pl, killed); err != nil {
+			return err
+		}
 	}
 	c.line(p, pl, lived, o, lost, killed)
 	if race, err := c.server.races(); err != nil {
@@ -265,6 +286,34 @@ func (c *campaign) died(ctx context.Context, p *process, pl plan, lived time.Dur
 	default:
 		return nil
 	}
+}
+
+// cutPower loses what was not synced.
+func (c *campaign) cutPower(pl plan, killed bool) (fmt.Stringer, error) {
+	if c.disk != nil {
+		c.cuts++
+		loss := drawLoss(c.rnd)
+		if pl.at != nil && pl.at.torn {
+			loss = pl.at.loss
+		}
+		switch {
+		case !killed:
+			c.reached["stopped"]++
+		case pl.at != nil && !c.missed:
+			c.reached[pl.at.name]++
+		default:
+			c.reached["any moment"]++
+		}
+		return c.disk.crash(loss, c.rnd)
+	}
+	if !killed {
+		return (*cut)(nil), nil
+	}
+	lost, err := cutPower(filepath.Join(c.server.data, "wal"), c.server.syncedFile(), c.rnd)
+	if lost != nil {
+		c.cuts++
+	}
+	return lost, err
 }
 
 // unlinked waits until every client has read its connection to the end.
@@ -281,7 +330,7 @@ func (c *campaign) unlinked(ctx context.Context) error {
 	}
 }
 
-func (c *campaign) line(p *process, pl plan, lived time.Duration, o Outstanding, lost *cut, killed bool) {
+func (c *campaign) line(p *process, pl plan, lived time.Duration, o Outstanding, lost fmt.Stringer, killed bool) {
 	s := c.journal.Stats()
 	what := fmt.Sprintf("kill %3d/%d", c.kills, c.options.kills)
 	if !killed {
@@ -397,7 +446,23 @@ func (c *campaign) looks(ctx context.Context) error {
 	}
 }
 
+// release ends the use of the lossy disk; what it holds is kept as evidence.
+func (c *campaign) release(keep bool) error {
+	if c.disk == nil {
+		return nil
+	}
+	err := c.disk.off()
+	if keep {
+		err = errors.Join(err, c.disk.save(filepath.Join(c.server.dir, "kept")))
+	}
+	c.disk = nil
+	return err
+}
+
 // remove deletes the run's directory.
 func (c *campaign) remove() error {
+	if err := c.release(false); err != nil {
+		return err
+	}
 	return errors.Join(c.server.log.Close(), os.RemoveAll(c.server.dir))
 }

@@ -149,6 +149,9 @@ func (c *Checker) known(p *peer, at int64) existence {
 			break
 		}
 	}
+	if from == p.touched && c.downAt >= p.touched {
+		from = p.sentAt // it answers and nobody has noted yet that it is ready
+	}
 	switch {
 	case p.sentAt-from > interval+expiryLate:
 		return existsNot
@@ -233,6 +236,7 @@ func (c *Checker) end(p *peer, e *Event) {
 // down takes the end of the broker. After a kill no acknowledgement that a
 // subscriber sent is sure to have been kept: they wait for nobody.
 func (c *Checker) down(e *Event) {
+	c.downAt = e.At
 	for _, p := range c.peerList {
 		c.willsKilled(p, e)
 	}

@@ -33,6 +33,7 @@ type Checker struct {
 	topics     []string // of retained, in order of first use
 
 	full       bool    // the disk may be full: MQTT 3 has only 0x80 to say so
+	downAt     int64   // when it ended; -1 while it serves
 	readyAt    []int64 // when the broker served again, ascending; the last few
 	tick       uint64
 	ignore     []string // rules not to report: defects already known
@@ -62,6 +63,7 @@ type Stats struct {
 // NewChecker returns a checker for a history that begins with an empty broker.
 func NewChecker() *Checker {
 	return &Checker{
+		downAt:   -1,
 		streams:  map[Stream]*stream{},
 		peers:    map[string]*peer{},
 		groups:   map[string]*target{},
@@ -91,7 +93,7 @@ func (c *Checker) Observe(e *Event) {
 		c.down(e)
 		return
 	case Ready:
-		c.readyAt = append(c.readyAt, e.At)
+		c.downAt, c.readyAt = -1, append(c.readyAt, e.At)
 		return
 	}
 	p := c.peer(e.Client)

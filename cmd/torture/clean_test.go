@@ -113,6 +113,14 @@ func TestCleanHistoriesPass(t *testing.T) {
 			at=1100 e#2 < END
 			at=6000 e#3 > CONNECT expiry=2
 			e#3 < CONNACK`,
+		"a session that a crash has prolonged, resumed before anybody else has noticed the restart": `
+			e#1 > CONNECT expiry=2
+			e#1 < CONNACK
+			at=100 e#1 < END
+			at=2500 - KILL
+			at=4000 e#2 > CONNECT expiry=2
+			at=5000 e#2 < CONNACK present
+			at=5001 - READY`,
 		"session expires, a CONNECT without answer begins a new one": `
 			p#1 > CONNECT expiry=4294967295
 			p#1 < CONNACK

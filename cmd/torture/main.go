@@ -30,7 +30,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-var modes = []string{"all", "kill", "failpoint", "mixed", "fsync", "enospc"}
+var modes = []string{"all", "kill", "failpoint", "mixed", "fsync", "enospc", "power"}
 
 // flags are the command line.
 type flags struct {
@@ -52,6 +52,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.Uint64Var(&f.seed, "seed", uint64(time.Now().UnixNano()), "seed of every random choice")
 	fs.StringVar(&f.mode, "mode", "all", "how it dies: "+strings.Join(modes, ", ")+"; all: mixed, a fifth as many fsync and enospc, then -prove")
 	fs.StringVar(&f.engine, "log-engine", "", "what writes the broker's log: tidwall or native; empty: its default")
+	fs.StringVar(&f.lie, "lie", "", "planted `defect` of the disk in mode power: "+lieNames())
+	fs.StringVar(&f.sync, "sync", "always", "in mode power, when the broker syncs its log: always, `duration` or never")
 	fs.StringVar(&f.fault, "fault", "", "planted `defect` to run with (COMQTT_FAULT)")
 	fs.BoolVar(&f.prove, "prove", false, "run every planted defect and demand that the checker finds it")
 	fs.Func("ignore", "`rule` not to report, because the defect is known; may be repeated", func(rule string) error {
@@ -102,6 +104,10 @@ func (f *flags) torture(ctx context.Context) (found bool, err error) {
 		}
 		defer os.Remove(f.bin)
 	}
+	if f.prove && f.lie != "" {
+		missed, _, err := proveLies(ctx, f.options, f.bin, dir)
+		return missed > 0, err
+	}
 	if f.prove {
 		return prove(ctx, f.options, f.bin, dir)
 	}
@@ -117,6 +123,8 @@ func (f *flags) campaigns(ctx context.Context, dir string) (found bool, err erro
 		return fullDisk(ctx, o, f.bin, dir)
 	case "fsync":
 		return failingSync(ctx, o, f.bin, dir)
+	case "power":
+		return power(ctx, o, f.bin, dir)
 	case "all":
 	default:
 		return campaignIn(ctx, o, f.bin, filepath.Join(dir, "run"), true)
@@ -163,13 +171,13 @@ func campaignIn(ctx context.Context, o options, bin, dir string, summary bool) (
 // there is something to look into.
 func (c *campaign) finish(err error, summary bool) (found bool, _ error) {
 	if err != nil && !errors.Is(err, errFound) {
-		return false, errors.Join(err, fmt.Errorf("torture: log and data in %s", c.server.dir))
+		return false, errors.Join(err, c.release(true), fmt.Errorf("torture: log and data in %s", c.server.dir))
 	}
 	if summary {
 		c.summary()
 	}
 	if errors.Is(err, errFound) {
-		return true, c.evidence()
+		return true, errors.Join(c.evidence(), c.release(true))
 	}
 	return false, c.remove()
 }

@@ -17,6 +17,9 @@ type plan struct {
 	limit time.Duration // how long to wait for that event or for a failpoint
 	term  bool          // strike with SIGTERM instead of SIGKILL
 	power bool          // lose what was not synced
+	at    *instant      // cut the power there,
+	pass  int           // after so many operations more,
+	late  bool          // counted only when it serves
 	exit  int           // an exit code that is as good as a kill; 0 = none
 
 	// live replaces the campaign's own way to let the process live and die.

@@ -27,6 +27,7 @@ type server struct {
 	command func(s *server) *exec.Cmd // nil = comqtt
 	bin     string
 	engine  string // of the log, "" = the broker's default
+	sync    string // when the log is synced
 	dir     string // working directory of the run: data, log, side files
 	data    string // data directory
 	port    int
@@ -45,7 +46,7 @@ func newServer(bin, dir string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server{bin: bin, dir: dir, data: filepath.Join(dir, "data"), port: port, log: log}, nil
+	return &server{bin: bin, sync: "always", dir: dir, data: filepath.Join(dir, "data"), port: port, log: log}, nil
 }
 
 // freePort finds a port below those the kernel gives to outgoing connections:
@@ -70,7 +71,7 @@ func (s *server) syncedFile() string { return filepath.Join(s.dir, "synced") }
 
 func (s *server) comqtt() *exec.Cmd {
 	cmd := exec.Command(s.bin, "serve",
-		"--data", s.data, "--tcp", s.addr(), "--ws", "off", "--http", "off", "--sync", "always", "--log-format", "text")
+		"--data", s.data, "--tcp", s.addr(), "--ws", "off", "--http", "off", "--sync", s.sync, "--log-format", "text")
 	if s.engine != "" {
 		cmd.Args = append(cmd.Args, "--log-engine", s.engine)
 	}

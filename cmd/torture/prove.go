@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/wind-c/comqtt/v3/cmd/torture/powerfs"
 )
 
 // A fault is a defect that can be planted in a binary built with the tag
@@ -99,17 +102,51 @@ func prove(ctx context.Context, o options, bin, dir string) (missed bool, err er
 		}
 		if ok {
 			found++
-			fmt.Fprintf(out, "found   %-26s %s\n", f.name, text)
+			fmt.Fprintf(out, "found   %-30s %s\n", f.name, text)
 			continue
 		}
 		missed = true
-		fmt.Fprintf(out, "MISSED  %-26s %s (%s)\n", f.name, text, f.breaks)
+		fmt.Fprintf(out, "MISSED  %-30s %s (%s)\n", f.name, text, f.breaks)
 	}
-	fmt.Fprintf(out, "%d of %d planted defects found\n", found, len(faults))
+	all := len(faults)
+	if o.fault == "" {
+		lost, n, err := proveLies(ctx, o, bin, dir)
+		if err != nil {
+			return false, err
+		}
+		missed = missed || lost > 0
+		found, all = found+n, all+lost+n
+	}
+	fmt.Fprintf(out, "%d of %d planted defects found\n", found, all)
 	if found < faultsMin && o.fault == "" {
 		missed = true
 	}
 	return missed, nil
+}
+
+// proveLies does the same with every planted defect of the disk, or the one that
+// the options name. Where there is no FUSE there are none.
+func proveLies(ctx context.Context, o options, bin, dir string) (missed, found int, err error) {
+	for i := range lies {
+		l := &lies[i]
+		if o.lie != "" && o.lie != l.name {
+			continue
+		}
+		ok, text, err := l.prove(ctx, o, bin, filepath.Join(dir, l.name))
+		switch {
+		case errors.Is(err, powerfs.ErrUnavailable):
+			return 0, 0, nil
+		case err != nil:
+			return 0, 0, err
+		case ok:
+			found++
+			fmt.Fprintf(o.out, "found   %-30s %s\n", l.name, text)
+		default:
+			missed++
+			fmt.Fprintf(o.out, "MISSED  %-30s %s (%s)\n", l.name, text, l.breaks)
+		}
+	}
+	return missed, found, nil
 }
 
 // prove runs one defect until the checker finds what follows from it.
@@ -134,4 +171,27 @@ func (f *fault) prove(ctx context.Context, o options, bin, dir string) (found bo
 		return false, "", runErr
 	}
 	return false, fmt.Sprintf("%d kills, %.1fs, nothing found", c.kills, time.Since(began).Seconds()), c.remove()
+}
+
+// prove cuts the power of a disk that lies until something is found.
+func (l *lie) prove(ctx context.Context, o options, bin, dir string) (found bool, text string, err error) {
+	o.mode, o.lie, o.kills, o.out = "power", l.name, proveKills, io.Discard
+	began := time.Now()
+	c, err := powerCuts(o, bin, dir)
+	if err != nil {
+		return false, "", err
+	}
+	if c.disk == nil {
+		return false, "", errors.Join(powerfs.ErrUnavailable, c.remove())
+	}
+	runErr := c.run(ctx)
+	list, _ := c.journal.Findings()
+	text = fmt.Sprintf("after %d cuts, %.1fs", c.cuts, time.Since(began).Seconds())
+	switch {
+	case len(list) > 0:
+		return true, fmt.Sprintf("%s: %s: %s", text, list[0].Rule, list[0].Text), c.remove()
+	case runErr != nil:
+		return false, "", errors.Join(runErr, c.remove())
+	}
+	return false, text + ", nothing found", c.remove()
 }

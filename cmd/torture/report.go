@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -18,6 +21,9 @@ func (c *campaign) summary() {
 	fmt.Fprintf(w, "seed\t%d, mode %s\n", c.seed, c.mode)
 	fmt.Fprintf(w, "kills\t%d, %d of them with a publish unacknowledged and a QoS 2 handshake open\n", c.kills, c.open)
 	fmt.Fprintf(w, "\t%d with a simulated power failure; %d orderly stops\n", c.cuts, c.stops)
+	if c.disk != nil {
+		fmt.Fprintf(w, "cut at\t%s\n", counted(c.reached))
+	}
 	fmt.Fprintf(w, "published\t%d messages, %d resent, %d accepted, %d refused\n", s.Published, s.Resent, s.Accepted, s.Rejected)
 	fmt.Fprintf(w, "delivered\t%d, of these %d redeliveries and %d QoS 1 duplicates, all with a cause\n",
 		s.Delivered, s.Redelivery, s.Duplicates)
@@ -93,4 +99,13 @@ func logTail(file string, n int) ([]byte, error) {
 	}
 	lines := bytes.SplitAfter(b, []byte("\n"))
 	return bytes.Join(lines[max(0, len(lines)-n-1):], nil), nil
+}
+
+// counted lists names with their counts.
+func counted(m map[string]int) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, fmt.Sprintf("%s %d", name, m[name]))
+	}
+	return strings.Join(list, ", ")
 }

@@ -110,7 +110,7 @@ func (w *committer) writeBodies(ctx context.Context, f *fold, order []uint32) ([
 	if missing := (*NoBodyError)(nil); errors.As(err, &missing) {
 		return nil, &DamageError{
 			File: "the log", What: "the body of a message that is still wanted cannot be found", Err: err,
-			Do: "keep the directory as it is and look for a backup",
+			Do: Advice(w.manifest.dir),
 		}
 	}
 	if err != nil {

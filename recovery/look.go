@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // LogDir returns the directory of the log in a data directory.
@@ -13,6 +14,14 @@ func LogDir(dir string) string { return filepath.Join(dir, walName) }
 
 // BackendFile returns the file of the bbolt backend in a data directory.
 func BackendFile(dir string) string { return filepath.Join(dir, boltName) }
+
+// Advice says what to run on a damaged data directory.
+func Advice(dir string) string {
+	if strings.ContainsAny(dir, " \t'\"\\$&;()<>|*?[]#~`") {
+		dir = "'" + strings.ReplaceAll(dir, "'", `'\''`) + "'"
+	}
+	return "comqtt recover repair --dry-run --data " + dir + " says what can be saved, and changes nothing"
+}
 
 // Look is the lock of those who only read a data directory: any number of them
 // share it, and no broker starts meanwhile.

@@ -260,7 +260,7 @@ func (p *opening) refuseStore(path string, err error) error {
 	}
 	return &DamageError{
 		File: path, What: "damaged", Err: err, Lost: "what the log no longer holds: everything before its first record",
-		Do: "if the log still begins at record 1, moving this file away makes the next start rebuild it",
+		Do: Advice(p.opt.Dir),
 	}
 }
 
@@ -329,20 +329,20 @@ func (p *opening) refuseLog(o *wal.Options, err error) error {
 		return fmt.Errorf("recovery: open log: %w", err)
 	}
 	from, state := c.LaterFirst, p.mark.Applied
-	if state == 0 && from > 1 { // the log is sound, but no longer the whole story
+	if state == 0 && from > 1 && errors.Is(c.Err, wal.ErrMissing) { // the log is sound, but no longer the whole story
 		if p.opt.Backend == BackendMemory && p.hasBolt() {
 			return fmt.Errorf("%w: the log begins with record %d, what came before is in %s", ErrBackend, from, boltName)
 		}
 		return &DamageError{
 			File: p.path(boltName), What: fmt.Sprintf("missing or empty, and the log begins with record %d", from), Err: err,
 			Lost: fmt.Sprintf("the state that records 1 to %d built", from-1),
-			Do:   "put the file back; a copy of any age will do that reaches record " + fmt.Sprint(from-1),
+			Do:   fmt.Sprintf("put the file back, a copy of any age will do that reaches record %d; else %s", from-1, Advice(p.opt.Dir)),
 		}
 	}
 	d := &DamageError{
 		File: filepath.Join(o.Dir, c.Segment), What: "acknowledged records are damaged or missing", Err: err,
 		Lost: fmt.Sprintf("records up to %d, all or in part", c.Durable),
-		Do:   "put missing files back if there is a copy; keep the directory as it is",
+		Do:   "put missing files back if there is a copy; else " + Advice(p.opt.Dir),
 	}
 	if state > 0 && c.Index > state {
 		d.Lost = fmt.Sprintf("what came after record %d, where the backend's state ends", state)
@@ -358,7 +358,7 @@ func (p *opening) join() error {
 		return &DamageError{
 			File: p.path(walName),
 			What: fmt.Sprintf("holds records %d to %d, the backend is at %d", p.log.First(), p.log.Last(), a),
-			Lost: "what is in between", Do: "keep the directory as it is and look for a backup",
+			Lost: "what is in between", Do: Advice(p.opt.Dir),
 		}
 	}
 	p.fresh = p.log.Last() == 0

@@ -48,7 +48,7 @@ func (p *opening) restoreAbsent() error {
 	if _, err := h.StartFor(end); err != nil || end < p.manifest.m.Floor {
 		return p.load()
 	}
-	return p.rebuild(h, end, boltName+" was missing")
+	return p.rebuild(h, end, boltName+" was missing and is")
 }
 
 // replaceDamaged moves a damaged backend to the quarantine and makes a new one,
@@ -76,7 +76,7 @@ func (p *opening) replaceDamaged(cause error) error {
 	if h.Log != nil && h.Log.First == 1 { // the log alone tells everything
 		return p.load()
 	}
-	return p.rebuild(h, end, "it")
+	return p.rebuild(h, end, boltName+" is")
 }
 
 // history returns what archive and log hold, and the last intact record; nil if
@@ -105,7 +105,7 @@ func (p *opening) cannotRebuild(cause error, h *archive.History) error {
 	if h.Log != nil && h.Log.First > 1 {
 		out.Lost = fmt.Sprintf("the state that records 1 to %d built: the log begins with record %d and no archive reaches it", h.Log.First-1, h.Log.First)
 	}
-	out.Do = "comqtt recover repair --dry-run says what can be saved"
+	out.Do = Advice(p.opt.Dir)
 	return &out
 }
 
@@ -128,7 +128,7 @@ func (p *opening) rebuild(h *archive.History, end uint64, what string) error {
 	if err != nil {
 		return fmt.Errorf("recovery: rebuild the backend: %w", err)
 	}
-	p.warn(fmt.Sprintf("%s and was rebuilt from the archive: base at record %d and %d records", what, from, n))
+	p.warn(fmt.Sprintf("%s rebuilt from the archive: base at record %d and %d records", what, from, n))
 	p.absent = false
 	if err := p.openStore(); err != nil {
 		return err

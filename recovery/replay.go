@@ -124,7 +124,7 @@ func (p *opening) refuseRecord(err error) error {
 	}
 	return &DamageError{
 		File: p.path(walName), What: fmt.Sprintf("the records after %d cannot be replayed", p.machine.Applied()), Err: err,
-		Lost: "those records", Do: "keep the directory as it is and look for a backup",
+		Lost: "those records", Do: Advice(p.opt.Dir),
 	}
 }
 
@@ -165,7 +165,7 @@ func (c *checker) compare(h record.StateHash, got [16]byte) error {
 			File: c.p.path(walName),
 			What: fmt.Sprintf("the state after record %d has hash %x, the log says %x", h.Index, got, h.Hash),
 			Lost: "unknown: backend and log are not of one history, or one of them was altered",
-			Do:   "keep the directory as it is and look for a backup",
+			Do:   Advice(c.p.opt.Dir),
 		}
 	}
 	c.p.report.Hashes++

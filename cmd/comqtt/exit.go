@@ -98,7 +98,8 @@ func classify(err error) *exitError {
 		errors.Is(err, backends.ErrDamaged), errors.Is(err, backends.ErrNotStore):
 		return &exitError{exitDamaged, err, []string{
 			"a crash does not explain this damage, so nothing was repaired, skipped or changed",
-			"copy the data directory before anything else, check the disk, and restore a backup if there is one",
+			"copy the data directory before anything else, and check the disk",
+			"what is wrong: comqtt recover verify; what can be saved: comqtt recover repair --dry-run; both with --data DIR",
 		}}
 	case errors.Is(err, recovery.ErrLocked), errors.Is(err, wal.ErrLocked), errors.Is(err, backends.ErrLocked):
 		return &exitError{exitLocked, err, []string{

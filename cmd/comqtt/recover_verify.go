@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/wind-c/comqtt/v3/recovery"
 	"github.com/wind-c/comqtt/v3/recovery/inspect"
 )
 
@@ -26,7 +27,7 @@ which a crash explains, is not.`,
 				r.progress.end()
 				r.out.one(v, func(w io.Writer) { writeVerdict(w, v) })
 				return r.finding(v.Err(), "the data directory is not sound; nothing was changed",
-					"keep the directory as it is, and copy it before anything else")
+					"copy it before anything else; then: "+recovery.Advice(r.data))
 			})
 		},
 	}

@@ -159,10 +159,10 @@ func writeStory(w io.Writer, s *inspect.Story) {
 		_ = t.Flush() // output keeps its error
 	}
 	if s.From > 0 {
-		_, _ = fmt.Fprintf(w, "\nThe story begins after record %d (%s), with the state in %s; what came\nbefore, nothing here can tell.\n",
+		_, _ = fmt.Fprintf(w, "\nThe story begins after record %d (%s), with %s; what came before,\nnothing here can tell.\n",
 			s.From, s.FromTime, s.Source)
 	} else {
-		_, _ = fmt.Fprintf(w, "\nReplayed %s.\n", s.Source)
+		_, _ = fmt.Fprintf(w, "\nReplayed from %s on.\n", s.Source)
 	}
 	_, _ = fmt.Fprintln(w, "What is not logged leaves no trace: QoS 0 that is not retained, and what passes\nbetween clients whose sessions end with their connection.")
 }

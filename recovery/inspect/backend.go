@@ -19,6 +19,8 @@ type backend struct {
 	size  int64
 	store backends.Store // nil: there is no file
 	mark  backends.Mark  // zero: made, but never used
+	// foreign: it is another store's. Then, or if it is damaged, store is nil.
+	foreign bool
 }
 
 // used says that the backend holds a state.
@@ -29,6 +31,13 @@ func (b *backend) close() error {
 		return nil
 	}
 	return b.store.Close()
+}
+
+// drop closes a store that is not to be used.
+func (b *backend) drop() error {
+	err := b.close()
+	b.store = nil
+	return err
 }
 
 // openBackend opens the backend, if there is one. check says whether every page
@@ -54,7 +63,7 @@ func (d *Dir) openBackend(ctx context.Context, check bool) (*backend, error) {
 	b.store = s
 	if check && b.size > bbolt.DefaultPreread {
 		if err := s.Check(ctx); err != nil {
-			return b, errors.Join(d.refuse(b, err), b.close())
+			return b, errors.Join(d.refuse(b, err), b.drop())
 		}
 	}
 	d.progress("read backend", b.size, b.size)
@@ -63,13 +72,14 @@ func (d *Dir) openBackend(ctx context.Context, check bool) (*backend, error) {
 		err = b.mark.CheckSchema()
 	}
 	if err == nil && b.used() && d.manifestErr == nil && b.mark.StoreID != d.manifest.StoreID {
+		b.foreign = true
 		err = &recovery.DamageError{
 			File: b.path, What: fmt.Sprintf("belongs to store %x, this directory to %x", b.mark.StoreID, d.manifest.StoreID),
 			Lost: "nothing: two directories were mixed up", Do: "put each file back into its own directory",
 		}
 	}
 	if err != nil {
-		return b, errors.Join(d.refuse(b, err), b.close())
+		return b, errors.Join(d.refuse(b, err), b.drop())
 	}
 	return b, nil
 }

@@ -69,11 +69,14 @@ func (d *Dir) Diff(ctx context.Context, from, to Point) (*Difference, error) {
 	r := &differ{p: &player{dir: d, machine: o.machine}, from: from, to: to, key: &d.manifest.HashKey}
 	r.p.before = r.before
 	r.diff.Source = o.source
-	_, _, err = d.history(ctx, logScan{step: stepReplay, visit: func(_ *wal.SegmentInfo, f *wal.Frame) error {
+	in, stopped, err := d.history(ctx, logScan{step: stepReplay, visit: func(_ *wal.SegmentInfo, f *wal.Frame) error {
 		return r.p.play(f)
 	}}, o.machine.Applied()+1)
 	if err == nil {
 		err = r.p.err
+	}
+	if err == nil && !stopped { // the end of the records, or of those that are intact
+		_, err = d.verdict(in, &b.mark)
 	}
 	if err != nil {
 		return nil, err
@@ -82,30 +85,6 @@ func (d *Dir) Diff(ctx context.Context, from, to Point) (*Difference, error) {
 		return nil, err
 	}
 	return &r.diff, nil
-}
-
-// originFor returns a state to begin with that is not after the point: that of
-// the backend if it will do, since the way from there is shorter.
-func (d *Dir) originFor(ctx context.Context, b *backend, at Point) (*origin, error) {
-	first, err := d.firstRecord(ctx)
-	if err != nil {
-		return nil, err
-	}
-	joins := b.used() && (first == 0 || first <= b.mark.Applied+1)
-	switch {
-	case joins && !at.past(b.mark.Applied, b.mark.LogTime) && (at.Index != 0 || b.mark.LogTime < at.Time):
-		l, err := d.load(ctx, b)
-		if err != nil {
-			return nil, err
-		}
-		return &origin{l.machine, "the backend"}, nil
-	case first == 1:
-		return &origin{core.New(), "the log, from its first record on"}, nil
-	case joins:
-		return nil, &NothingError{What: fmt.Sprintf("%s is out of reach: the oldest state there is, is that after record %d (%s)",
-			at, b.mark.Applied, Time(b.mark.LogTime))}
-	}
-	return nil, &NothingError{What: fmt.Sprintf("%s is out of reach: the log begins with record %d, and no state joins it", at, first)}
 }
 
 // differ is one Diff.

@@ -63,7 +63,7 @@ func (d *Dir) Dump(ctx context.Context, f *Filter, fn func(l *Line) error) (*Ext
 	if stopped {
 		return r.ext, nil
 	}
-	torn, err := d.verdict(in, &backend{mark: mark})
+	torn, err := d.verdict(in, &mark)
 	if torn {
 		r.ext.Torn = &CutOff{File: in.Damage.Segment, Offset: in.Damage.Offset, Bytes: in.Damage.Bytes, Why: in.Damage.Err.Error()}
 	}

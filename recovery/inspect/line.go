@@ -341,7 +341,11 @@ func (r *liner) ack(l *Line, kind record.Kind, rec []byte) error {
 				runs = append(runs, fmt.Sprintf("%d-%d", run.First, last))
 			}
 		}
-		l.Detail = fmt.Sprintf("packets %s: %s", strings.Join(runs, ", "), l.Reason)
+		word := "packets"
+		if len(a.Runs) == 1 && a.Runs[0].Count == 1 {
+			word = "packet"
+		}
+		l.Detail = fmt.Sprintf("%s %s: %s", word, strings.Join(runs, ", "), l.Reason)
 	}
 	return nil
 }

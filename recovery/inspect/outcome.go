@@ -175,8 +175,8 @@ func (a *asker) after(index uint64, now int64, rec []byte) error {
 	e := &Event{Line: l, Outcomes: slices.Clone(a.cur.outcomes)}
 	for i := range e.Outcomes {
 		o := &e.Outcomes[i]
-		a.note(o, index)
 		a.follow(o)
+		a.note(o, index)
 	}
 	return a.tell(e)
 }

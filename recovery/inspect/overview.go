@@ -10,9 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wind-c/comqtt/v3/backends"
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/recovery"
 	"github.com/wind-c/comqtt/v3/wal"
+	"github.com/wind-c/comqtt/v3/wal/archive"
 )
 
 func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -27,7 +29,8 @@ type Overview struct {
 	Start    StartInfo    `json:"start"`
 	Archive  *ArchiveInfo `json:"archive,omitempty"`
 
-	err error // why a start would refuse
+	err        error // why a start would refuse
+	backendErr error // what is wrong with the backend
 }
 
 // Err returns why a start would refuse the directory, nil if it would not.
@@ -205,18 +208,17 @@ func (d *Dir) Overview(ctx context.Context) (*Overview, error) {
 	p := &player{dir: d}
 	if l != nil && o.Backend.Problem == "" {
 		p.machine, o.Start.Load, o.Backend.Entries = l.machine, Seconds(l.elapsed), l.entries
-	} else if o.Backend.Problem == "" {
+	} else {
 		p.machine = core.New()
 	}
 	if err := d.overviewLog(ctx, o, b, p); err != nil {
 		return nil, err
 	}
-	if p.machine != nil && p.machine.Level() > 0 {
+	if p.machine.Level() > 0 {
 		o.State = stateOf(p.machine, p.machine.Hash(&d.manifest.HashKey).Bytes())
 	}
-	o.Archive, err = d.archiveInfo()
 	o.Start.Serves = o.err == nil
-	return o, err
+	return o, nil
 }
 
 func (d *Dir) manifestInfo() ManifestInfo {
@@ -242,7 +244,7 @@ func (o *Overview) refuse(err error) {
 }
 
 // backendProblem notes an error of the backend, if it says what is wrong with
-// it, and returns any other.
+// it, and returns any other. Whether a start would refuse, is decided later.
 func (o *Overview) backendProblem(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -252,16 +254,8 @@ func (o *Overview) backendProblem(ctx context.Context, err error) error {
 	case !isFinding(err):
 		return err
 	}
-	o.Backend.Problem = err.Error()
-	o.refuse(err)
+	o.Backend.Problem, o.backendErr = err.Error(), err
 	return nil
-}
-
-// isFinding says that an error is about what was found, not about a failure to
-// look.
-func isFinding(err error) bool {
-	code := recovery.ExitCode(err)
-	return code == recovery.ExitDamaged || code == recovery.ExitConfig
 }
 
 func (d *Dir) overviewBackend(ctx context.Context, o *Overview) (*backend, error) {
@@ -310,7 +304,12 @@ func (d *Dir) overviewLog(ctx context.Context, o *Overview, b *backend, p *playe
 	if err := d.describeSaved(o); err != nil {
 		return err
 	}
-	d.decide(o, in, b, p)
+	if o.Archive, err = d.archiveInfo(in); err != nil {
+		return err
+	}
+	if err := d.decide(ctx, o, in, b, p); err != nil {
+		return err
+	}
 	o.Start.Records, o.Start.Bytes, o.Start.Replay = p.records, p.bytes, Seconds(p.elapsed)
 	return nil
 }
@@ -363,8 +362,19 @@ func (d *Dir) describeSaved(o *Overview) error {
 
 // decide comes to the verdict of a start: the same function of package wal
 // decides there.
-func (d *Dir) decide(o *Overview, in *wal.Inspection, b *backend, p *player) {
-	torn, err := d.verdict(in, b)
+func (d *Dir) decide(ctx context.Context, o *Overview, in *wal.Inspection, b *backend, p *player) error {
+	lost := o.backendErr != nil && !b.foreign && errors.Is(o.backendErr, recovery.ErrDamaged) ||
+		o.backendErr == nil && b.store == nil && in.First != 1
+	h, end, rebuild := d.rebuilds(in)
+	rebuild = rebuild && lost
+	mark := b.mark
+	if rebuild || !b.used() {
+		mark = backends.Mark{}
+	}
+	torn, err := d.verdict(in, &mark)
+	if rebuild && errors.Is(err, wal.ErrMissing) { // the state that is rebuilt reaches to the log's end
+		err = nil
+	}
 	dir := recovery.LogDir(d.path)
 	if dmg := in.Damage; dmg != nil {
 		o.Log.Damage = &DamageInfo{
@@ -378,26 +388,50 @@ func (d *Dir) decide(o *Overview, in *wal.Inspection, b *backend, p *player) {
 			File: filepath.Join(dir, in.Damage.Segment), Offset: in.Damage.Offset, Bytes: in.Damage.Bytes, Why: in.Damage.Err.Error(),
 		}
 	}
+	if !rebuild {
+		o.refuse(o.backendErr)
+	}
 	if o.Log.Problem == "" {
 		o.refuse(err)
 	}
+	if rebuild && p.machine.Applied() != end {
+		p.err = nil
+		return d.rebuildNow(ctx, o, h, end, p)
+	}
 	o.refuse(p.err)
 	o.Start.NewLog = len(in.Segments) == 0 && b.mark.Sealed
-	o.Start.Rebuild = !d.memoryBackend() && !b.used() && o.Backend.Problem == "" && in.Records > 0
+	o.Start.Rebuild = rebuild || !d.memoryBackend() && !b.used() && o.backendErr == nil && in.Records > 0
+	return nil
+}
+
+// rebuildNow builds the state that a start would make a new backend of.
+func (d *Dir) rebuildNow(ctx context.Context, o *Overview, h *archive.History, end uint64, p *player) error {
+	o.Start.Rebuild = true
+	begin := time.Now()
+	from, err := d.build(ctx, h, end)
+	switch {
+	case err == nil:
+		p.machine, o.Start.Load = from.machine, Seconds(time.Since(begin))
+		return nil
+	case ctx.Err() != nil || !isFinding(err):
+		return err
+	}
+	o.refuse(err)
+	return nil
 }
 
 // verdict decides about the log as a start does.
-func (d *Dir) verdict(in *wal.Inspection, b *backend) (torn bool, err error) {
+func (d *Dir) verdict(in *wal.Inspection, mark *backends.Mark) (torn bool, err error) {
 	for _, name := range in.Ignored {
 		if strings.HasSuffix(name, ".START") || strings.HasSuffix(name, ".END") {
 			return false, fmt.Errorf("%w: %s", wal.ErrStray, filepath.Join(in.Dir, name))
 		}
 	}
-	floor, need := max(d.manifest.Floor, b.mark.Applied), b.mark.Applied+1
+	floor, need := max(d.manifest.Floor, mark.Applied), mark.Applied+1
 	if len(in.Segments) == 0 {
 		next := uint64(1)
-		if b.mark.Sealed {
-			next = b.mark.Applied + 1
+		if mark.Sealed {
+			next = mark.Applied + 1
 		}
 		if floor >= next || need < next {
 			return false, &wal.CorruptError{Index: need, Durable: floor, Err: wal.ErrMissing}

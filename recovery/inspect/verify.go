@@ -1,10 +1,12 @@
 package inspect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/wind-c/comqtt/v3/backends"
 	"github.com/wind-c/comqtt/v3/broker/core"
@@ -202,7 +204,7 @@ func (c *verifier) checkLog() error {
 		c.logBad = true
 		return c.v.bad(c.ctx, name, dir, err)
 	}
-	torn, err := c.verdict(c.in, c.b)
+	torn, err := c.verdict(c.in, c.joinAt())
 	if err != nil {
 		c.logBad = true
 		return c.v.bad(c.ctx, name, dir, err)
@@ -224,6 +226,15 @@ func (c *verifier) checkLog() error {
 	return nil
 }
 
+// joinAt is the state that the log has to join: that of the backend, or none if
+// a start would build a new one.
+func (c *verifier) joinAt() *backends.Mark {
+	if _, _, ok := c.rebuilds(c.in); ok && c.l == nil && !c.b.foreign {
+		return &backends.Mark{}
+	}
+	return &c.b.mark
+}
+
 // note keeps the state hashes of the log.
 func (c *verifier) note(rec []byte) error {
 	if record.KindOf(rec) != record.KindStateHash {
@@ -233,9 +244,7 @@ func (c *verifier) note(rec []byte) error {
 	if err := h.Decode(rec); err != nil {
 		return nil //nolint:nilerr // the replay says so, with its index
 	}
-	if n := len(c.hashes); n == 0 || h.Index > c.hashes[n-1].Index {
-		c.hashes = append(c.hashes, h)
-	}
+	c.hashes = append(c.hashes, h)
 	return nil
 }
 
@@ -247,22 +256,23 @@ func (c *verifier) checkReplay() error {
 		c.v.skipped(name, "no records")
 		return nil
 	}
-	p := &player{dir: c.Dir}
-	from := "the backend's state"
-	switch {
-	case c.in.First == 1:
-		p.machine, from = core.New(), "record 1"
-	case c.l != nil && c.in.First <= c.b.mark.Applied+1:
-		p.machine = c.l.machine
-	default:
-		c.v.skipped(name, "no state to begin with: the log begins with record %d", c.in.First)
+	o, err := c.begin()
+	if errors.Is(err, ErrNothing) {
+		c.v.skipped(name, "%v", err)
 		return nil
 	}
+	if err != nil {
+		return c.v.bad(c.ctx, name, recovery.ArchiveDir(c.path), err)
+	}
+	p := &player{dir: c.Dir, machine: o.machine}
+	slices.SortFunc(c.hashes, func(a, b record.StateHash) int { return cmp.Compare(a.Index, b.Index) })
+	c.hashes = slices.CompactFunc(c.hashes, func(a, b record.StateHash) bool { return a.Index == b.Index })
 	k := hashChecker{c: c, p: p}
 	k.skipTo(p.machine.Applied())
 	p.after = k.after
 	c.l = nil // its machine is in use, or may go
-	_, err := c.scan(c.ctx, logScan{step: stepReplay, visit: func(_ *wal.SegmentInfo, f *wal.Frame) error { return p.play(f) }})
+	_, _, err = c.history(c.ctx, logScan{step: stepReplay, visit: func(_ *wal.SegmentInfo, f *wal.Frame) error { return p.play(f) }},
+		p.machine.Applied()+1)
 	if err != nil && (c.ctx.Err() != nil || !isFinding(err)) {
 		return err
 	}
@@ -277,8 +287,16 @@ func (c *verifier) checkReplay() error {
 	if p.machine.Level() > 0 {
 		c.v.State = stateOf(p.machine, p.machine.Hash(&c.manifest.HashKey).Bytes())
 	}
-	c.v.good(name, "%d records from %s on, %d state hashes agree, %d not compared", p.records, from, k.compared, k.passed)
+	c.v.good(name, "%d records from %s on, %d state hashes agree, %d not compared", p.records, o.source, k.compared, k.passed)
 	return nil
+}
+
+// begin returns the oldest state that the records join.
+func (c *verifier) begin() (*origin, error) {
+	if c.l != nil {
+		return c.oldest(c.ctx, c.b)
+	}
+	return c.oldest(c.ctx, &backend{})
 }
 
 // hashChecker compares the state during a replay with the hashes in the log and

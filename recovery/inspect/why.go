@@ -2,12 +2,10 @@ package inspect
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/wind-c/comqtt/v3/backends"
-	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/packets"
 	"github.com/wind-c/comqtt/v3/session"
 	"github.com/wind-c/comqtt/v3/session/topic"
@@ -125,54 +123,22 @@ func (d *Dir) Why(ctx context.Context, q *Question, fn func(e *Event) error) (*S
 	if err != nil {
 		return nil, err
 	}
-	a.begin(o)
-	_, _, err = d.history(ctx, logScan{step: stepReplay, visit: a.frame}, 0)
-	switch {
-	case err == nil:
+	if err := a.begin(o); err != nil {
+		return nil, err
+	}
+	in, _, err := d.history(ctx, logScan{step: stepReplay, visit: a.frame}, 0)
+	if err == nil {
+		_, err = d.verdict(in, &b.mark)
+	}
+	if err == nil {
 		err = a.p.err
-	case ctx.Err() != nil || !isFinding(err):
+	}
+	if err != nil && (ctx.Err() != nil || !isFinding(err)) {
 		return nil, err
 	}
 	a.story.Damage = err
 	a.finish()
 	return a.story, nil
-}
-
-// origin is a state to replay from.
-type origin struct {
-	machine *core.Machine
-	source  string
-}
-
-// oldest returns the oldest state there is that the records join.
-func (d *Dir) oldest(ctx context.Context, b *backend) (*origin, error) {
-	first, err := d.firstRecord(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if first == 1 {
-		return &origin{core.New(), "the log, from its first record on"}, nil
-	}
-	if b.used() && (first == 0 || first <= b.mark.Applied+1) {
-		l, err := d.load(ctx, b)
-		if err != nil {
-			return nil, err
-		}
-		return &origin{l.machine, "the backend"}, nil
-	}
-	return nil, &NothingError{What: fmt.Sprintf("there is no state to begin with: the log begins with record %d, and nothing older is left", first)}
-}
-
-// firstRecord returns the index of the oldest record there is, 0 for none.
-func (d *Dir) firstRecord(ctx context.Context) (first uint64, err error) {
-	_, err = d.scan(ctx, logScan{step: stepScan, visit: func(_ *wal.SegmentInfo, f *wal.Frame) error {
-		first = f.First
-		return errStop
-	}})
-	if errors.Is(err, errStop) {
-		err = nil
-	}
-	return first, err
 }
 
 // findMessage finds the topic of the message asked for.
@@ -269,17 +235,30 @@ type held struct {
 }
 
 // begin sets where the story starts, and what the client's session holds then.
-func (a *asker) begin(o *origin) {
+func (a *asker) begin(o *origin) error {
 	m := o.machine
 	a.p = &player{dir: a.dir, machine: m, before: a.before, after: a.after}
 	a.story.From, a.story.FromTime, a.story.Source = m.Applied(), Time(m.Now()), o.source
 	s := m.SessionOf(a.q.Client)
 	if s == nil {
-		return
+		return nil
 	}
 	a.names.note(s.ID, s.Epoch, s.ClientID)
+	topics := map[uint64]string{}
 	s.Out.All(func(e *session.Entry[uint64]) bool {
-		name := a.storedTopic(e.Msg)
+		topics[e.Msg] = ""
+		return true
+	})
+	if o.base != "" {
+		if err := baseTopics(o.base, topics); err != nil {
+			return err
+		}
+	}
+	s.Out.All(func(e *session.Entry[uint64]) bool {
+		name := topics[e.Msg]
+		if name == "" {
+			name = a.storedTopic(e.Msg)
+		}
 		if a.asked(e.Msg, name) {
 			a.hold(e)
 			result := Queued
@@ -290,6 +269,7 @@ func (a *asker) begin(o *origin) {
 		}
 		return true
 	})
+	return nil
 }
 
 // asked reports whether a message is one of those asked for.
@@ -371,6 +351,9 @@ func (a *asker) note(o *Outcome, at uint64) {
 			f.Result, f.Reason, f.At = o.Result, o.Reason, at
 		}
 		return
+	}
+	if a.open[o.Message].n > 0 && o.Result != Queued && o.Result != InFlight && o.Result != Received {
+		return // the session has another copy: a retained message may come twice
 	}
 	f.Result, f.Reason, f.At = o.Result, o.Reason, at
 }

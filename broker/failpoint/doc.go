@@ -50,4 +50,5 @@ const (
 	FaultSubackBeforeSync = "suback-before-sync"
 	FaultDropBeforeIndex  = "drop-before-index"
 	FaultFsyncError       = "fsync-error"
+	FaultIgnoreChecksum   = "ignore-checksum"
 )

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"github.com/wind-c/comqtt/v3/broker/failpoint"
 	"hash/crc32"
 	"io"
+
+	"github.com/wind-c/comqtt/v3/broker/failpoint"
 )
 
 // windowSize is how much of a segment is read at once.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wind-c/comqtt/v3/recovery/inspect"
+	"github.com/wind-c/comqtt/v3/wal/archive"
 )
 
 // look runs fn on the data directory, under the shared lock.
@@ -34,6 +35,10 @@ func lookFailed(err error) error {
 		return nil
 	case errors.Is(err, inspect.ErrNothing):
 		return &exitError{code: exitNoInput, err: err}
+	case errors.Is(err, archive.ErrVersion):
+		return &exitError{exitConfig, err, []string{"the data is intact; use the newer version of comqtt that wrote it"}}
+	case errors.Is(err, archive.ErrBase), errors.Is(err, archive.ErrReach):
+		return &exitError{exitDamaged, err, []string{"the archive is damaged, or there is a gap in it; a start does not need it"}}
 	case errors.Is(err, fs.ErrPermission):
 		return &exitError{exitIO, err, []string{"run it as the user that the broker runs as"}}
 	}
@@ -45,7 +50,7 @@ func (r *verbRun) finding(err error, text string, next ...string) error {
 	if err == nil {
 		return nil
 	}
-	code := classify(err).code
+	code := classify(lookFailed(err)).code
 	if code == exitFailed {
 		code = exitDamaged
 	}

@@ -98,16 +98,19 @@ func (d *Dir) rebuilds(in *wal.Inspection) (h *archive.History, end uint64, ok b
 // before those of the log; seg is nil for the former. stopped says that visit
 // ended it with errStop; the Inspection then knows only what was read.
 func (d *Dir) history(ctx context.Context, s logScan, index uint64) (in *wal.Inspection, stopped bool, err error) {
-	err = d.archived(ctx, s, index)
-	if errors.Is(err, errStop) {
+	damaged := d.archived(ctx, s, index)
+	switch {
+	case errors.Is(damaged, errStop):
 		return &wal.Inspection{}, true, nil
+	case damaged != nil && (ctx.Err() != nil || !isFinding(damaged)):
+		return nil, false, damaged
 	}
-	if err != nil {
-		return nil, false, err
-	}
-	in, err = d.scan(ctx, s)
-	if errors.Is(err, errStop) {
+	in, err = d.scan(ctx, s) // whatever the archive is like
+	switch {
+	case errors.Is(err, errStop):
 		return in, true, nil
+	case err == nil:
+		err = damaged
 	}
 	return in, false, err
 }
@@ -196,11 +199,20 @@ func (d *Dir) oldest(ctx context.Context, b *backend) (*origin, error) {
 	case ok && index <= 1:
 		return &origin{machine: core.New(), source: fromFirst}, nil
 	case ok && (!b.used() || index < b.mark.Applied):
-		return d.build(ctx, h, index)
-	case b.used() && (in.First == 0 || in.First <= b.mark.Applied+1):
+		o, err := d.build(ctx, h, index)
+		if err == nil || !isFinding(err) || !d.joins(in, b) {
+			return o, err
+		}
+		return d.fromBackend(ctx, b) // the base is damaged
+	case d.joins(in, b):
 		return d.fromBackend(ctx, b)
 	}
 	return nil, &NothingError{What: fmt.Sprintf("there is no state to begin with: the log begins with record %d, and nothing older is left", in.First)}
+}
+
+// joins reports whether the log goes on where the backend's state ends.
+func (d *Dir) joins(in *wal.Inspection, b *backend) bool {
+	return b.used() && (in.First == 0 || in.First <= b.mark.Applied+1)
 }
 
 func (d *Dir) fromBackend(ctx context.Context, b *backend) (*origin, error) {
@@ -247,8 +259,7 @@ func (d *Dir) originFor(ctx context.Context, b *backend, at Point) (*origin, err
 	if err != nil {
 		return nil, err
 	}
-	joins := b.used() && (in.First == 0 || in.First <= b.mark.Applied+1)
-	if joins && !at.past(b.mark.Applied, b.mark.LogTime) && (at.Index != 0 || b.mark.LogTime < at.Time) {
+	if d.joins(in, b) && !at.past(b.mark.Applied, b.mark.LogTime) && (at.Index != 0 || b.mark.LogTime < at.Time) {
 		return d.fromBackend(ctx, b)
 	}
 	index := at.Index

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 
+	"github.com/wind-c/comqtt/v3/recovery"
 	"github.com/wind-c/comqtt/v3/recovery/inspect"
 	"github.com/wind-c/comqtt/v3/recovery/inspect/inspecttest"
 	"github.com/wind-c/comqtt/v3/wal/record"
@@ -122,6 +124,34 @@ func TestArchive(t *testing.T) {
 	story, err := d.Why(background, &inspect.Question{Client: "alice"}, func(*inspect.Event) error { return nil })
 	if err != nil || story.From != 0 || len(story.Fates) == 0 {
 		t.Errorf("why: %v %+v", err, story)
+	}
+	// Damage in the archive is found, and keeps nobody from the rest.
+	for _, pattern := range []string{"base-*", "seg-*"} {
+		harmed := copyTree(t, dir)
+		files, err := filepath.Glob(filepath.Join(recovery.ArchiveDir(harmed), pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no %s in the archive: %v", pattern, err)
+		}
+		file := files[0]
+		flip(t, file, fileSize(t, file)/2, 4)
+		looking(t, harmed, func(x *inspect.Dir) {
+			v, err := x.Verify(background)
+			if err != nil || v.Sound || len(v.Findings) == 0 || v.Findings[0].File != file {
+				t.Errorf("%s: %v %+v", pattern, err, v)
+			}
+			ov, err := x.Overview(background)
+			if err != nil || ov.Err() != nil {
+				t.Errorf("%s: a start does not need it: %v %v", pattern, err, ov.Err())
+			}
+			last := uint64(0)
+			_, err = x.Dump(background, &inspect.Filter{}, func(l *inspect.Line) error {
+				last = l.Index
+				return nil
+			})
+			if err != nil || last != story.To {
+				t.Errorf("%s: dump ends at record %d: %v", pattern, last, err)
+			}
+		})
 	}
 	df, err := d.Diff(background, inspect.Point{Index: 3}, inspect.Point{Index: story.To})
 	if err != nil || df.B.Hash != inspect.ID(hash) {

@@ -93,7 +93,10 @@ func findingOf(file string, err error) Finding {
 	}
 	var frame *wal.CorruptError
 	if errors.As(err, &frame) {
-		f.File, f.Offset, f.Index = filepath.Join(file, frame.Segment), frame.Offset, frame.Index
+		f.Offset, f.Index = frame.Offset, frame.Index
+		if filepath.Base(file) != frame.Segment { // else it is that of the segment already
+			f.File = filepath.Join(file, frame.Segment)
+		}
 		f.What = frame.Err.Error()
 		f.Stake = fmt.Sprintf("records up to %d were acknowledged", frame.Durable)
 		if frame.LaterRecords > 0 {

@@ -11,7 +11,7 @@ import (
 // gone expiryLate after it.
 const (
 	expiryEarly = 700  // milliseconds
-	expiryLate  = 1500 // milliseconds
+	expiryLate  = 2500 // milliseconds
 )
 
 type existence byte

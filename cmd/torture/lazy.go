@@ -347,19 +347,24 @@ func (w *lazyWriter) run(ctx context.Context, l *lazyCampaign) {
 	}
 }
 
-// connect connects a client and waits for its CONNACK.
 func (l *lazyCampaign) connect(ctx context.Context, id string, clean bool) (*link, error) {
+	return connect(ctx, l.server.addr(), id, clean)
+}
+
+// connect connects a client, with a session that never ends unless it is clean,
+// and waits for the CONNACK.
+func connect(ctx context.Context, addr, id string, clean bool) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, lazyAnswer)
 	defer cancel()
-	c, err := dial(ctx, l.server.addr())
+	c, err := dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	connect := packets.Connect{CleanStart: clean, ClientID: []byte(id)}
+	begin := packets.Connect{CleanStart: clean, ClientID: []byte(id)}
 	if !clean {
-		connect.Props.HasSessionExpiry, connect.Props.SessionExpiry = true, NeverExpires
+		begin.Props.HasSessionExpiry, begin.Props.SessionExpiry = true, NeverExpires
 	}
-	c.out = connect.AppendTo(c.out, packets.V5)
+	c.out = begin.AppendTo(c.out, packets.V5)
 	ack, err := await[*packets.Connack](ctx, c)
 	if err == nil && ack.Code != packets.CodeSuccess {
 		err = fmt.Errorf("torture: %s: CONNACK %v", id, ack.Code)

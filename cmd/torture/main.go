@@ -30,7 +30,10 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-var modes = []string{"all", "kill", "failpoint", "mixed", "fsync", "enospc", "power"}
+// damagesPerKill is how many damages are tried where others kill once.
+const damagesPerKill = 20
+
+var modes = []string{"all", "kill", "failpoint", "mixed", "fsync", "enospc", "power", "damage"}
 
 // flags are the command line.
 type flags struct {
@@ -123,6 +126,8 @@ func (f *flags) campaigns(ctx context.Context, dir string) (found bool, err erro
 		return fullDisk(ctx, o, f.bin, dir)
 	case "fsync":
 		return failingSync(ctx, o, f.bin, dir)
+	case "damage":
+		return damage(ctx, o, f.bin, dir, f.kills*damagesPerKill)
 	case "power":
 		return power(ctx, o, f.bin, dir)
 	case "all":

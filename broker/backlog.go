@@ -6,6 +6,7 @@ import (
 
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/broker/packets"
+	"github.com/wind-c/comqtt/v3/session/topic"
 	"github.com/wind-c/comqtt/v3/wal/record"
 )
 
@@ -32,7 +33,45 @@ func (d *delivery) hold(c *conn, qos byte, retain bool, ids []uint32, own owners
 		return
 	}
 	c.out.queued += size
+	if c.out.held == nil {
+		c.out.held = make(map[string]int)
+	}
+	c.out.held[string(d.msg.Topic)]++
+	c.out.inHeld++
 	c.out.backlog = append(c.out.backlog, waiting{memo: d.keep(own), qos: qos, retain: retain, ids: slices.Clone(ids), own: own})
+}
+
+// mustHold reports whether a message of QoS 0 has to wait for the backlog: it
+// would overtake an older message of its topic. Others must not wait, for the
+// backlog may stand still until the client acknowledges something. The caller
+// holds c.mu.
+func (c *conn) mustHold(name []byte) bool {
+	if c.out.held[string(name)] > 0 {
+		return true
+	}
+	rest := len(c.out.backlog) - c.out.inHeld
+	for i := 0; rest > 0; i++ {
+		w := &c.out.backlog[i]
+		if w.memo != nil {
+			continue
+		}
+		if w.scan == nil || topic.Match(w.scan.filter, string(name)) { // without a scan, a message of who knows what topic
+			return true
+		}
+		rest--
+	}
+	return false
+}
+
+// release takes a message out of the count of those held. The caller holds
+// c.mu.
+func (o *outbound) release(name []byte) {
+	o.inHeld--
+	if n := o.held[string(name)]; n > 1 {
+		o.held[string(name)] = n - 1
+	} else {
+		delete(o.held, string(name))
+	}
 }
 
 // holdRetained puts the retained messages of new subscriptions into the
@@ -105,25 +144,28 @@ func (s *Server) pumpBacklog(c *conn) {
 		c.out.backlog[0] = waiting{}
 		c.out.backlog = c.out.backlog[1:]
 	}
-	c.out.backlog = nil
+	c.out.backlog, c.out.held, c.out.inHeld = nil, nil, 0
 }
 
 // sendWaiting sends a message that waited behind retained ones.
 func (s *Server) sendWaiting(c *conn, w *waiting) {
 	c.out.queued -= len(w.memo.body)
+	d := delivery{
+		srv: s, qos: w.qos, retain: w.retain, hasExpiry: w.memo.hasLife,
+		kept: w.memo, touched: &s.touched, paced: true, single: true,
+	}
+	if !d.parse(w.memo.body) {
+		return // we have written it
+	}
+	c.out.release(d.msg.Topic)
 	left, expired := w.memo.left(s.clock())
 	if expired {
 		c.letGo(w.own, record.AckExpired)
 		s.dropped(c, core.DropExpired)
 		return
 	}
-	d := delivery{
-		srv: s, qos: w.qos, retain: w.retain, hasExpiry: w.memo.hasLife, expiry: left,
-		kept: w.memo, touched: &s.touched, paced: true, single: true,
-	}
-	if d.parse(w.memo.body) {
-		d.send(c, w.qos, w.retain, w.ids, w.own)
-	}
+	d.expiry = left
+	d.send(c, w.qos, w.retain, w.ids, w.own)
 }
 
 // sendRetained sends one retained message; it reports false when the body is

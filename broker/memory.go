@@ -22,6 +22,7 @@ type memo struct {
 	hasLife  bool
 	qos      byte // as published
 	retain   bool // as published
+	small    bool // of type smallMemo, and referred to from one entry only
 }
 
 // smallMemo is a memo with a short body, in one allocation.
@@ -37,6 +38,35 @@ func newMemo(size int) *memo {
 	m := &smallMemo{}
 	m.body = m.data[:0]
 	return &m.memo
+}
+
+// memosMax bounds the memos that a connection keeps for its next messages.
+const memosMax = 256
+
+// takeMemo is newMemo for a message that one client alone gets. The caller
+// holds mu.
+func (o *outbound) takeMemo(size int) *memo {
+	n := len(o.memos)
+	if n == 0 || size > len(smallMemo{}.data) {
+		m := newMemo(size)
+		m.small = size <= len(smallMemo{}.data)
+		return m
+	}
+	m := o.memos[n-1]
+	o.memos[n-1], o.memos = nil, o.memos[:n-1]
+	return m
+}
+
+// putMemo takes a memo back that no entry refers to any more. The caller holds
+// mu.
+func (o *outbound) putMemo(m *memo) {
+	if m == nil || !m.small {
+		return
+	}
+	if len(o.memos) < memosMax && o.window.Queued() > 0 {
+		*m = memo{body: m.body[:0], small: true}
+		o.memos = append(o.memos, m)
+	}
 }
 
 // delivery is one message on its way to any number of clients without the
@@ -80,19 +110,23 @@ func (d *delivery) keep(own ownership) *memo {
 	var m *memo
 	if d.kept != nil {
 		m = &memo{body: d.kept.body}
-	} else {
-		m = newMemo(d.msg.Size())
-		m.body = d.msg.AppendTo(m.body)
-	}
-	m.own, m.qos, m.retain = own, d.qos, d.retain
-	switch {
-	case d.kept != nil:
+		m.own, m.qos, m.retain = own, d.qos, d.retain
 		m.hasLife, m.deadline = d.kept.hasLife, d.kept.deadline
-	case d.hasExpiry:
-		m.hasLife, m.deadline = true, d.srv.clock()+int64(d.expiry)*1000
+	} else {
+		m = d.fill(newMemo(d.msg.Size()), own)
 	}
 	if own.key == nil {
 		d.kept = m
+	}
+	return m
+}
+
+// fill puts the message into an empty memo.
+func (d *delivery) fill(m *memo, own ownership) *memo {
+	m.body = d.msg.AppendTo(m.body)
+	m.own, m.qos, m.retain = own, d.qos, d.retain
+	if d.hasExpiry {
+		m.hasLife, m.deadline = true, d.srv.clock()+int64(d.expiry)*1000
 	}
 	return m
 }
@@ -103,7 +137,7 @@ func (d *delivery) to(c *conn, granted byte, retain bool, ids []uint32, own owne
 	c.mu.Lock()
 	switch {
 	case c.closed:
-	case len(c.out.backlog) > 0:
+	case len(c.out.backlog) > 0 && (qos > 0 || c.mustHold(d.msg.Topic)):
 		d.hold(c, qos, retain, ids, own)
 	default:
 		d.send(c, qos, retain, ids, own)
@@ -138,7 +172,13 @@ func (d *delivery) send(c *conn, qos byte, retain bool, ids []uint32, own owners
 		d.srv.dropped(c, core.DropQueueFull)
 		return
 	}
-	o.window.Push(session.Entry[*memo]{Msg: d.keep(own), QoS: qos, Retain: retain}, ids, "")
+	m := d.kept
+	if m == nil && d.single {
+		m = d.fill(o.takeMemo(size), own)
+	} else {
+		m = d.keep(own)
+	}
+	o.window.Push(session.Entry[*memo]{Msg: m, QoS: qos, Retain: retain}, ids, "")
 	o.queued += size
 	if len(o.window.Inflight()) < c.windowSize() {
 		o.stalled = true
@@ -269,13 +309,17 @@ func (c *conn) pumpMemory() {
 			ids = []uint32{head.SubID}
 		}
 		e := o.window.Assign()
-		if m.own.key == nil {
+		mine := m.own.key == nil
+		if mine {
 			e.Msg = nil
 		}
 		msg, err := packets.ParseMessage(m.body)
 		if err == nil && c.encode(&msg, e.QoS, e.PID, false, e.Retain, ids, m.hasLife, left) {
 			o.window.Sent()
 			c.srv.stats.messagesOut.Add(1)
+			if mine {
+				o.putMemo(m)
+			}
 			continue
 		}
 		o.window.Remove(e.PID)

@@ -29,6 +29,8 @@ type outbound struct {
 
 	aliases map[string]uint16 // topic aliases the client knows
 	backlog []waiting         // deliveries that wait for their turn
+	held    map[string]int    // messages in it, by topic
+	inHeld  int               // all of held together
 
 	// Of a client with a durable session: the QoS 2 deliveries that this
 	// connection has sent, true once the PUBREL is sent; see acknowledge.
@@ -36,7 +38,8 @@ type outbound struct {
 
 	// Of a client without a durable session:
 	window session.Outbound[*memo]
-	queued int // bytes of queued messages
+	queued int     // bytes of queued messages
+	memos  []*memo // for the next messages
 }
 
 const (

@@ -95,11 +95,7 @@ func writeOverview(w io.Writer, o *inspect.Overview) {
 	}
 	writeOverviewLog(w, line, &o.Log)
 	writeOverviewBackend(line, &o.Backend)
-	if a := o.Archive; a != nil {
-		line("archive", "reaches back to record %s, %s; %s", formatCount(a.Index), a.Time, roughSize(a.Bytes))
-	} else {
-		line("archive", "none")
-	}
+	writeArchive(line, o.Archive)
 	if s := o.State; s != nil {
 		line("state", "at record %s, %s, boot %d", formatCount(s.Index), s.Time, s.Boot)
 		line("", "%s sessions (%s connected), %s subscriptions", number(s.Sessions), number(s.Connected), number(s.Subscriptions))
@@ -108,6 +104,21 @@ func writeOverview(w io.Writer, o *inspect.Overview) {
 		line("", "hash %s", s.Hash)
 	}
 	writeStart(line, &o.Start)
+}
+
+func writeArchive(line func(name, format string, args ...any), a *inspect.ArchiveInfo) {
+	if a == nil {
+		line("archive", "none")
+		return
+	}
+	reach := "does not reach the log: there is a gap"
+	switch {
+	case a.Reaches && a.Index == 0:
+		reach = "reaches back to the first record"
+	case a.Reaches:
+		reach = fmt.Sprintf("reaches back to record %s, %s", formatCount(a.Index), a.Time)
+	}
+	line("archive", "%s; %s segments and %s bases, %s", reach, number(a.Segments), number(a.Bases), roughSize(a.Bytes))
 }
 
 // number is formatCount of an int.

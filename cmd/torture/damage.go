@@ -18,7 +18,7 @@ import (
 const (
 	// damageBinary is how many damages pass between two that the real binary
 	// starts on; all others are opened in this process.
-	damageBinary = 50
+	damageBinary = 25
 	// bitsOfByte are flipped one after another wherever a byte is drawn.
 	bitsOfByte = 8
 )
@@ -155,13 +155,13 @@ func damage(ctx context.Context, o options, bin, dir string, tries int) (found b
 	}
 	d.summary(time.Since(began))
 	if err != nil {
-		return false, errors.Join(err, os.RemoveAll(d.work))
+		return false, errors.Join(err, os.RemoveAll(filepath.Dir(d.work)))
 	}
 	if len(d.findings) > 0 {
 		fmt.Fprintf(o.out, "kept: %s (as damaged: %s); repeat with -seed %d -mode damage\n", d.dir, d.work, o.seed)
 		return true, nil
 	}
-	return false, errors.Join(os.RemoveAll(d.work), os.RemoveAll(d.dir))
+	return false, errors.Join(os.RemoveAll(filepath.Dir(d.work)), os.RemoveAll(d.dir))
 }
 
 func newDamager(ctx context.Context, o options, bin, dir string) (*damager, error) {
@@ -190,10 +190,11 @@ func newDamager(ctx context.Context, o options, bin, dir string) (*damager, erro
 func (d *damager) step(ctx context.Context, i int) (int, error) {
 	s := d.stores[d.rnd.IntN(len(d.stores))]
 	h := d.draw(s)
-	if err := d.try(ctx, s, h, i%damageBinary == damageBinary-1); err != nil {
+	binary := i/damageBinary > d.stats.binary
+	if err := d.try(ctx, s, h, binary); err != nil {
 		return i, err
 	}
-	if h.what != "flip" || h.also != nil {
+	if h.what != "flip" || h.also != nil || binary {
 		return i + 1, nil
 	}
 	for bit := uint(1); bit < bitsOfByte && len(d.findings) == 0; bit++ {

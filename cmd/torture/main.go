@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&f.check, "check", "", "check the transcript in this `file` instead of running a broker")
 	fs.IntVar(&f.kills, "kills", 100, "how often to kill the broker")
 	fs.Uint64Var(&f.seed, "seed", uint64(time.Now().UnixNano()), "seed of every random choice")
-	fs.StringVar(&f.mode, "mode", "all", "how it dies: "+strings.Join(modes, ", ")+"; all: mixed, a fifth as many fsync and enospc, then -prove")
+	fs.StringVar(&f.mode, "mode", "all", "what is done to it: "+strings.Join(modes, ", ")+"; all: mixed, fsync, enospc, power and damage, then -prove")
 	fs.StringVar(&f.engine, "log-engine", "", "what writes the broker's log: tidwall or native; empty: its default")
 	fs.StringVar(&f.lie, "lie", "", "planted `defect` of the disk in mode power: "+lieNames())
 	fs.StringVar(&f.sync, "sync", "always", "in mode power, when the broker syncs its log: always, `duration` or never")
@@ -135,14 +135,29 @@ func (f *flags) campaigns(ctx context.Context, dir string) (found bool, err erro
 		return campaignIn(ctx, o, f.bin, filepath.Join(dir, "run"), true)
 	}
 	few := max(1, f.kills/5)
-	for _, part := range []options{
+	parts := []options{
 		{mode: "mixed", kills: f.kills},
 		{mode: "fsync", kills: few},
 		{mode: "enospc", kills: few},
-	} {
+	}
+	for _, engine := range []string{"native", "tidwall"} { // what loses nothing twice is worth the double time
+		parts = append(
+			parts,
+			options{mode: "power", engine: engine, sync: "always", kills: f.kills},
+			options{mode: "power", engine: engine, sync: "100ms", kills: few},
+			options{mode: "power", engine: engine, sync: "never", kills: few},
+			options{mode: "damage", engine: engine, kills: f.kills},
+		)
+	}
+	for _, part := range parts {
 		g := *f
-		g.mode, g.kills = part.mode, part.kills
-		fmt.Fprintf(o.out, "== %s\n", g.mode)
+		g.mode, g.kills, g.sync = part.mode, part.kills, part.sync
+		if f.engine == "" {
+			g.engine = part.engine
+		} else if part.engine != "" && part.engine != f.engine {
+			continue
+		}
+		fmt.Fprintf(o.out, "== %s %s %s\n", g.mode, g.sync, g.engine)
 		if found, err = g.campaigns(ctx, dir); found || err != nil {
 			return found, err
 		}

@@ -116,6 +116,15 @@ func prove(ctx context.Context, o options, bin, dir string) (missed bool, err er
 		}
 		missed = missed || lost > 0
 		found, all = found+n, all+lost+n
+		ok, text, err := proveDamage(ctx, o, bin, dir)
+		if err != nil {
+			return false, err
+		}
+		if all++; ok {
+			found++
+		}
+		missed = missed || !ok
+		fmt.Fprintln(out, text)
 	}
 	fmt.Fprintf(out, "%d of %d planted defects found\n", found, all)
 	if found < faultsMin && o.fault == "" {
@@ -194,4 +203,31 @@ func (l *lie) prove(ctx context.Context, o options, bin, dir string) (found bool
 		return false, "", errors.Join(runErr, c.remove())
 	}
 	return false, text + ", nothing found", c.remove()
+}
+
+// proveDamage damages the log of a broker that ignores the checksums of bodies.
+func proveDamage(ctx context.Context, o options, bin, dir string) (found bool, text string, err error) {
+	const name = "ignore-checksum"
+	o.out = io.Discard
+	began := time.Now()
+	d, err := newDamager(ctx, o, bin, filepath.Join(dir, name))
+	if err != nil {
+		return false, "", err
+	}
+	d.env = []string{"COMQTT_FAULT=" + name}
+	tries := 0
+	for ; tries < proveKills && len(d.findings) == 0 && err == nil; tries++ {
+		s := d.stores[0]
+		h := &harm{what: "flip", file: d.file(s, "log"), bit: uint(tries % bitsOfByte)}
+		h.off = d.rnd.Int64N(max(h.file.used, 1))
+		err = d.try(ctx, s, h, true)
+	}
+	if err = errors.Join(err, os.RemoveAll(filepath.Dir(d.work)), os.RemoveAll(d.dir)); err != nil {
+		return false, "", err
+	}
+	text = fmt.Sprintf("%-30s after %d flipped bits, %.1fs", name, tries, time.Since(began).Seconds())
+	if len(d.findings) == 0 {
+		return false, "MISSED  " + text + ", nothing found", nil
+	}
+	return true, "found   " + text + ": " + d.findings[0], nil
 }

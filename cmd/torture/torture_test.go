@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/wind-c/comqtt/v3/cmd/torture/powerfs"
 )
 
 // broker builds the real binary with failpoints, once for all tests here.
@@ -40,7 +43,7 @@ func TestTorture(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.Remove(dir)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 
 	t.Run("Kills", func(t *testing.T) {
@@ -65,9 +68,29 @@ func TestTorture(t *testing.T) {
 		o := brief(t, "enospc", 2)
 		found, err := fullDisk(ctx, o, bin, dir)
 		verdict(t, found, err)
-		if text := o.out.(*bytes.Buffer).String(); strings.HasPrefix(text, "skipped") {
-			t.Skip(text)
-		}
+		skipped(t, &o)
+	})
+	for i, engine := range []string{"native", "tidwall"} {
+		t.Run("Power/"+engine, func(t *testing.T) {
+			o := brief(t, "power", 8)
+			o.engine, o.seed = engine, uint64(20+i)
+			found, err := power(ctx, o, bin, filepath.Join(dir, engine))
+			verdict(t, found, err)
+			skipped(t, &o)
+		})
+	}
+	for _, mode := range []string{"100ms", "never"} {
+		t.Run("Power/"+mode, func(t *testing.T) {
+			o := brief(t, "power", 2)
+			o.sync = mode
+			found, err := power(ctx, o, bin, filepath.Join(dir, mode))
+			verdict(t, found, err)
+			skipped(t, &o)
+		})
+	}
+	t.Run("Damage", func(t *testing.T) {
+		found, err := damage(ctx, brief(t, "damage", 1), bin, dir, 60)
+		verdict(t, found, err)
 	})
 	// The checker proves itself: all that show quickly;
 	// `torture -prove` has the rest.
@@ -85,7 +108,35 @@ func TestTorture(t *testing.T) {
 				}
 			})
 		}
+		t.Run("ignore-checksum", func(t *testing.T) {
+			ok, text, err := proveDamage(ctx, brief(t, "damage", 1), bin, dir)
+			if t.Log(text); err != nil || !ok {
+				t.Errorf("a broker that ignores checksums was not found: %v", err)
+			}
+		})
+		for i := range lies[:briefLies] {
+			t.Run(lies[i].name, func(t *testing.T) {
+				ok, text, err := lies[i].prove(ctx, brief(t, "power", proveKills), bin, filepath.Join(dir, lies[i].name))
+				if errors.Is(err, powerfs.ErrUnavailable) {
+					t.Skip(err)
+				}
+				if t.Log(text); err != nil || !ok {
+					t.Errorf("the checker did not find that %s: %v", lies[i].breaks, err)
+				}
+			})
+		}
 	})
+}
+
+// briefLies are those at the front of the list that show quickly.
+const briefLies = 2
+
+// skipped skips a test that could not be carried out here.
+func skipped(t *testing.T, o *options) {
+	t.Helper()
+	if text := o.out.(*bytes.Buffer).String(); strings.HasPrefix(text, "skipped") {
+		t.Skip(text)
+	}
 }
 
 func verdict(t *testing.T, found bool, err error) {

@@ -46,15 +46,10 @@ type PastOptions struct {
 // Errors: archive.ErrReach, *DamageError, archive.ErrBase, archive.ErrVersion,
 // ErrVersion.
 func OpenPast(ctx context.Context, o PastOptions) (*Past, error) {
-	start, err := o.History.StartFor(o.Index)
-	if err != nil {
-		return nil, err
-	}
 	p := &Past{HashKey: o.HashKey, history: o.History, Machine: core.New()}
-	if start.Base != nil {
-		if err := p.openBase(start.Base); err != nil {
-			return nil, errors.Join(err, p.Close())
-		}
+	start, err := p.begin(o.Index)
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	if err := p.replay(ctx, &o, start.From); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -62,8 +57,39 @@ func OpenPast(ctx context.Context, o PastOptions) (*Past, error) {
 	return p, nil
 }
 
+// begin loads the nearest base that is sound, if one is needed. One that is not
+// gives way to those before it; what was wrong is said if none is left.
+func (p *Past) begin(index uint64) (archive.Start, error) {
+	var damaged error
+	for {
+		start, err := p.history.StartFor(index)
+		if err != nil {
+			return start, errors.Join(err, damaged)
+		}
+		if start.Base == nil {
+			return start, nil
+		}
+		err = p.openBase(start.Base)
+		if err == nil {
+			return start, nil
+		}
+		if !errors.Is(err, archive.ErrBase) && !errors.Is(err, ErrDamaged) && !errors.Is(err, core.ErrEntry) {
+			return start, err
+		}
+		damaged = errors.Join(damaged, err)
+		path := start.Base.Path
+		*p = Past{HashKey: p.HashKey, history: p.history, Machine: core.New()}
+		p.history.RemoveBase(path)
+	}
+}
+
 // openBase loads the machine from a base.
 func (p *Past) openBase(b *archive.Base) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
 	if p.base, err = archive.OpenBase(b.Path); err != nil {
 		return err
 	}

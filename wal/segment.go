@@ -14,6 +14,7 @@ type SegmentSummary struct {
 	Entries   uint64 // frames and marks
 	FirstTime int64  // log time of the first frame or mark, unix milliseconds
 	LastTime  int64  // log time of the last one
+	Bytes     int64  // from the begin to the end of the last intact frame
 	Before    uint32 // CRC of the frame that came before the first one
 	End       uint32 // CRC of the last frame
 }
@@ -79,6 +80,7 @@ func (s *SegmentSummary) take(e *entry) {
 		s.First, s.Before, s.FirstTime = e.First, e.prev, e.Time
 	}
 	s.Entries++
+	s.Bytes += e.size
 	s.Records += uint64(e.Count)
 	s.Last, s.LastTime, s.End = e.Last(), e.Time, e.crc
 }

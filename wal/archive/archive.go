@@ -23,7 +23,7 @@ const (
 	DefaultAge   = 24 * time.Hour
 	DefaultBytes = 1 << 30
 	DefaultTick  = time.Second
-	DefaultBusy  = 16 << 20
+	DefaultBusy  = 8 << 20
 	DefaultRest  = time.Minute
 )
 

@@ -48,9 +48,10 @@ func (a *Archive) compress(s *Segment, path string, size int64) error {
 	}
 	defer f.Close() //nolint:errcheck // only read
 	sum, err := wal.ReadSegment(s.Path, f, size, a.opt.StoreID, nil)
-	if err != nil {
+	if err != nil && !wholeBefore(err, &sum, s.Last) {
 		return fmt.Errorf("archive: compress segment: %w", err)
 	}
+	size = sum.Bytes
 	if sum.First != s.First || sum.Last != s.Last {
 		return fmt.Errorf("archive: compress segment: it holds records %d to %d, not %d to %d", sum.First, sum.Last, s.First, s.Last)
 	}
@@ -72,6 +73,13 @@ func (a *Archive) compress(s *Segment, path string, size int64) error {
 	a.stats.BytesIn += uint64(size)
 	a.stats.BytesOut += uint64(n)
 	return nil
+}
+
+// wholeBefore says whether all records up to last were read before the error: a
+// segment that was moved here may, after a power cut, have its unused end again.
+func wholeBefore(err error, sum *wal.SegmentSummary, last uint64) bool {
+	var corrupt *wal.CorruptError
+	return errors.As(err, &corrupt) && sum.Entries > 0 && sum.Last >= last
 }
 
 // writeFile makes a file durable under its name, all or nothing: temporary
@@ -101,34 +109,28 @@ func writeFile(path string, fill func(w io.Writer) error) (size int64, err error
 	return size, syncDir(dirOf(path))
 }
 
-// compressRaw compresses segments that were moved here at a busy time, one
-// after another with pauses, while it is quiet.
+// compressRaw compresses the oldest segment that was moved here at a busy time,
+// if it is quiet and the pause after the one before is over.
 func (a *Archive) compressRaw() {
-	for !a.busy() && !a.stopping() {
-		if time.Now().Before(a.restAt) {
-			return
-		}
-		i, s, ok := a.firstRaw()
-		if !ok {
-			return
-		}
-		begin := time.Now()
-		raw := s.Path
-		s.Raw = false
-		if err := a.compress(&s, raw, s.Size); err != nil {
-			a.fail("a segment stays as it is", err)
-			a.restAt = time.Now().Add(a.opt.Rest)
-			return
-		}
-		if err := os.Remove(raw); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			a.fail("a segment could not be removed", err)
-		}
-		a.mu.Lock()
-		a.cat.Segments[i] = s
-		a.mu.Unlock()
-		a.restAt = time.Now().Add(pauseFactor * time.Since(begin))
+	i, s, ok := a.firstRaw()
+	if !ok || a.busy() || a.stopping() || time.Now().Before(a.restAt) {
 		return
 	}
+	begin := time.Now()
+	raw := s.Path
+	s.Raw = false
+	if err := a.compress(&s, raw, s.Size); err != nil {
+		a.fail("a segment stays as it is", err)
+		a.restAt = time.Now().Add(a.opt.Rest)
+		return
+	}
+	if err := os.Remove(raw); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.fail("a segment could not be removed", err)
+	}
+	a.mu.Lock()
+	a.cat.Segments[i] = s
+	a.mu.Unlock()
+	a.restAt = time.Now().Add(pauseFactor * time.Since(begin))
 }
 
 func (a *Archive) stopping() bool {

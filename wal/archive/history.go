@@ -268,7 +268,10 @@ func (h *History) read(ctx context.Context, p *part, fn func(f *wal.Frame) error
 		}
 		r, size = bytes.NewReader(b), int64(len(b))
 	}
-	_, err = wal.ReadSegment(filepath.Base(p.path), r, size, h.Store, fn)
+	sum, err := wal.ReadSegment(filepath.Base(p.path), r, size, h.Store, fn)
+	if err != nil && !p.zip && wholeBefore(err, &sum, p.last) {
+		return nil
+	}
 	return err
 }
 
@@ -301,6 +304,11 @@ func (h *History) Bytes(from, to uint64) (n int64) {
 		}
 	}
 	return n
+}
+
+// RemoveBase takes a base out of the history: one that turned out to be damaged.
+func (h *History) RemoveBase(path string) {
+	h.Bases = slices.DeleteFunc(h.Bases, func(b Base) bool { return b.Path == path })
 }
 
 // AddBase adds a base that is not in the archive.

@@ -153,7 +153,7 @@ func (a *Archive) base() {
 	err := how(a.ctx)
 	a.triedAt, a.took = time.Now(), time.Since(begin)
 	if err != nil {
-		a.took = max(a.took, a.opt.Rest/freshFactor)
+		a.took = a.opt.Rest / freshFactor // what failed may cost more often, but not at once
 		a.fail("no base snapshot could be made", err)
 	}
 }

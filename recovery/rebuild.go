@@ -10,6 +10,7 @@ import (
 
 	"github.com/wind-c/comqtt/v3/backends"
 	"github.com/wind-c/comqtt/v3/backends/bbolt"
+	"github.com/wind-c/comqtt/v3/wal"
 	"github.com/wind-c/comqtt/v3/wal/archive"
 )
 
@@ -48,7 +49,7 @@ func (p *opening) restoreAbsent() error {
 	if _, err := h.StartFor(end); err != nil || end < p.manifest.m.Floor {
 		return p.load()
 	}
-	return p.rebuild(h, end, boltName+" was missing and is")
+	return p.rebuild(h, end, boltName+" was missing and is", nil)
 }
 
 // replaceDamaged moves a damaged backend to the quarantine and makes a new one,
@@ -67,16 +68,25 @@ func (p *opening) replaceDamaged(cause error) error {
 		}
 	}
 	p.store, p.mark, p.notes, p.machine, p.report.Applied = nil, backends.Mark{}, notes{}, nil, 0
-	to, err := Quarantine(p.opt.Dir, boltName)
-	if err != nil {
-		return errors.Join(cause, err)
+	aside := func() error {
+		to, err := Quarantine(p.opt.Dir, boltName)
+		if err != nil {
+			return err
+		}
+		p.warn(fmt.Sprintf("%s is damaged and was moved to %s: %v", boltName, to, cause))
+		p.absent = true
+		return nil
 	}
-	p.warn(fmt.Sprintf("%s is damaged and was moved to %s: %v", boltName, to, cause))
-	p.absent = true
 	if h.Log != nil && h.Log.First == 1 { // the log alone tells everything
+		if err := aside(); err != nil {
+			return errors.Join(cause, err)
+		}
 		return p.load()
 	}
-	return p.rebuild(h, end, boltName+" is")
+	if err := p.rebuild(h, end, boltName+" is", aside); err != nil {
+		return errors.Join(cause, err)
+	}
+	return nil
 }
 
 // history returns what archive and log hold, and the last intact record; nil if
@@ -110,17 +120,28 @@ func (p *opening) cannotRebuild(cause error, h *archive.History) error {
 }
 
 // rebuild makes a new backend with the state after the record end and loads it.
-func (p *opening) rebuild(h *archive.History, end uint64, what string) error {
+// aside, which may be nil, puts the old one away when the new one is whole.
+// Nothing is changed if it cannot be made.
+func (p *opening) rebuild(h *archive.History, end uint64, what string, aside func() error) error {
 	past, err := OpenPast(p.ctx, PastOptions{History: h, Index: end, HashKey: p.manifest.m.HashKey, Progress: p.opt.Progress})
 	if err != nil {
-		return err
+		return p.cannotBuild(err)
 	}
 	from, n := past.From, past.Records
 	m := &p.manifest.m
 	sealed := m.Sealed && end == m.Floor && h.Last() == end
-	err = errors.Join(writeBackend(p.ctx, past, p.path(rebuildName), m.StoreID, sealed), past.Close())
+	temp := p.path(rebuildName)
+	if err = errors.Join(writeBackend(p.ctx, past, temp, m.StoreID, sealed), past.Close()); err != nil {
+		if rerr := os.Remove(temp); !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+		return p.cannotBuild(err)
+	}
+	if aside != nil {
+		err = aside()
+	}
 	if err == nil {
-		err = os.Rename(p.path(rebuildName), p.path(boltName))
+		err = os.Rename(temp, p.path(boltName))
 	}
 	if err == nil {
 		err = syncDir(p.opt.Dir)
@@ -134,6 +155,21 @@ func (p *opening) rebuild(h *archive.History, end uint64, what string) error {
 		return err
 	}
 	return p.load()
+}
+
+// cannotBuild refuses what archive and log do not lead to, although they looked
+// as if they would: a base or a segment is damaged.
+func (p *opening) cannotBuild(err error) error {
+	var corrupt *wal.CorruptError
+	switch {
+	case errors.Is(err, ErrDamaged):
+	case errors.Is(err, archive.ErrBase), errors.Is(err, archive.ErrReach), errors.Is(err, ErrNoBody), errors.As(err, &corrupt):
+		return &DamageError{
+			File: p.path(boltName), What: "missing or damaged, and what it would be rebuilt from is damaged too", Err: err,
+			Lost: "the state that the records built which are no longer in the log", Do: Advice(p.opt.Dir),
+		}
+	}
+	return fmt.Errorf("recovery: rebuild the backend: %w", err)
 }
 
 // writeBackend makes a backend file with the state. One that is there is what a

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/recovery"
@@ -190,8 +191,16 @@ func (s *salvager) tryBase(b *archive.Base) bool {
 
 // replay applies every record that is left, those of the archive first.
 func (s *salvager) replay() error {
-	s.o.Progress("replay", 0, 0)
+	var done, told int64
+	total := s.history.Bytes(s.machine.Applied()+1, math.MaxUint64)
+	for i := range s.remains.Segments {
+		total += s.remains.Segments[i].Size
+	}
 	apply := func(f *wal.Frame) error {
+		if done += int64(len(f.Body)); done-told >= 1<<20 {
+			told = done
+			s.o.Progress("replay", done, max(total, done))
+		}
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -248,6 +249,19 @@ func TestArchive_AnEighthOfTheFreeDisk(t *testing.T) {
 	r.a.Step()
 	if s := r.a.Stats(); s.SegmentBytes == 0 || s.SegmentBytes > all*5/8 {
 		t.Errorf("%d of %d bytes", s.SegmentBytes, all)
+	}
+	free = 8 * 50_000
+	for size, want := range map[int]error{1000: nil, 100_000: ErrRoom} {
+		err := r.a.NewBase(testHeader(), func(w *BaseWriter) error {
+			noise := make([]byte, size)
+			for i := range noise {
+				noise[i] = byte(rand.Uint32())
+			}
+			return w.Put('S', nil, noise)
+		})
+		if !errors.Is(err, want) {
+			t.Errorf("a base of %d bytes: %v", size, err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"time"
 
@@ -160,7 +161,7 @@ func (a *Archive) firstRaw() (int, Segment, bool) {
 func (a *Archive) NewBase(h *Header, fill func(w *BaseWriter) error) error {
 	b := Base{Applied: h.Applied, LogTime: h.LogTime}
 	b.Path = a.path(baseName(&b))
-	size, err := WriteBase(b.Path, h, fill)
+	size, err := writeBase(b.Path, h, a.room(), fill)
 	if err != nil {
 		return err
 	}
@@ -173,10 +174,40 @@ func (a *Archive) NewBase(h *Header, fill func(w *BaseWriter) error) error {
 	return nil
 }
 
+// ErrRoom says that a base would take more than its share of the free disk.
+var ErrRoom = errors.New("archive: a base would take more than an eighth of the free disk")
+
+// room is how many bytes a base may take.
+func (a *Archive) room() int64 {
+	if a.opt.Free != nil {
+		if free, err := a.opt.Free(a.opt.Dir); err == nil {
+			return free / freeShare
+		}
+	}
+	return math.MaxInt64
+}
+
+// limited is a writer with an end.
+type limited struct {
+	w    io.Writer
+	room int64
+}
+
+func (l *limited) Write(b []byte) (int, error) {
+	if l.room -= int64(len(b)); l.room < 0 {
+		return 0, ErrRoom
+	}
+	return l.w.Write(b)
+}
+
 // WriteBase writes a base file, durably and all or nothing.
 func WriteBase(path string, h *Header, fill func(w *BaseWriter) error) (size int64, err error) {
+	return writeBase(path, h, math.MaxInt64, fill)
+}
+
+func writeBase(path string, h *Header, room int64, fill func(w *BaseWriter) error) (size int64, err error) {
 	size, err = writeFile(path, func(w io.Writer) error {
-		b, err := NewBaseWriter(w, h)
+		b, err := NewBaseWriter(&limited{w, room}, h)
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ const (
 	DefaultBytes = 1 << 30
 	DefaultTick  = time.Second
 	DefaultBusy  = 8 << 20
-	DefaultRest  = time.Minute
+	DefaultRest  = 5 * time.Second
 )
 
 const (

@@ -73,7 +73,10 @@
 // free on the disk; they are removed from the oldest on, always up to a base,
 // because what is left of them would lead nowhere. A base is due when a quarter
 // of the limits has come since the last, so three quarters of the limits can
-// always be reached. At clean stops more are made, and thinned out.
+// always be reached; where it is never quiet, half of them have to do, and the
+// base is made of the live state, in a twentieth of the time at most. A log that
+// fills the limits faster than that reaches nowhere until it slows down. At clean
+// stops more bases are made, and thinned out.
 //
 // # When it fails
 //

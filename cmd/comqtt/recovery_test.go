@@ -65,7 +65,8 @@ var unplain = []struct {
 	{regexp.MustCompile(`\b\d+ (bytes|intact frames|segments)\b`), "N $1"},
 	{regexp.MustCompile(`\(N to N\)|\(\d+ to \d+\)`), "(N to N)"},
 	{regexp.MustCompile(`(00000000000000\d+):\d+`), "$1:OFFSET"},
-	{regexp.MustCompile(`pid \d+`), "pid PID"},
+	{regexp.MustCompile(`uid \d+, pid \d+`), "uid UID, pid PID"},
+	{regexp.MustCompile(`(?m)^ +\d+ +TIME`), "N TIME"},
 	{regexp.MustCompile(`0000000000000\d{7}`), "SEGMENT"},
 	{regexp.MustCompile(` {2,}`), "   "},
 }

@@ -24,6 +24,7 @@ import (
 //
 //	client ADDR ID FILTER…     a durable session of this client with subscriptions
 //	publish ADDR TOPIC SIZE N  N retained QoS 1 messages of SIZE bytes, acknowledged
+//	rot FILE TEXT              one byte inverted, a hundred behind the text
 //	garbage FILE               half a frame at the end of the last file that matches
 //	await PATTERN              until a file matches; ! await: until none does
 //	plain FILE                 steady, and what else differs: records, times, hashes
@@ -43,7 +44,7 @@ func TestRecovery(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "serve": cmdServe, "halt": cmdStop, "steady": cmdSteady, "freeport": cmdFreePort, "flip": cmdFlip,
-			"client": cmdClient, "publish": cmdPublish, "garbage": cmdGarbage, "await": cmdAwait, "plain": cmdPlain,
+			"client": cmdClient, "publish": cmdPublish, "garbage": cmdGarbage, "rot": cmdRot, "await": cmdAwait, "plain": cmdPlain,
 		},
 	})
 }
@@ -108,6 +109,25 @@ func cmdGarbage(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = f.WriteString("CQW\xf2\x01 a frame that was never written to its end")
 	ts.Check(err)
 	ts.Check(f.Close())
+}
+
+func cmdRot(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: rot PATTERN TEXT")
+	}
+	list, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	for _, path := range list {
+		data, err := os.ReadFile(path)
+		ts.Check(err)
+		const behind = 100
+		if at := bytes.Index(data, []byte(args[1])); at >= 0 {
+			data[at+behind] ^= 0xff
+			ts.Check(os.WriteFile(path, data, 0o600))
+			return
+		}
+	}
+	ts.Fatalf("no file %s has %q", args[0], args[1])
 }
 
 // speaker is an MQTT 3.1.1 client of few words.

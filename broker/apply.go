@@ -40,6 +40,7 @@ func (s *Server) applyLoop() {
 				return
 			}
 		case <-collect.C:
+			s.asApplier(s.patrol)
 			s.asApplier(s.checkpoint)
 		case h := <-s.compactor.Hashes():
 			s.propose(h.AppendTo(nil), true)
@@ -67,6 +68,10 @@ func (s *Server) asApplier(fn func()) {
 func (s *Server) applyNext(r *round) error {
 	s.lane.applying.Lock()
 	defer s.lane.applying.Unlock()
+	defer s.evidence(r)
+	if err := s.checkRound(r); err != nil {
+		return err
+	}
 	if err := s.applyRound(r); err != nil {
 		return err
 	}

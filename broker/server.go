@@ -37,6 +37,7 @@ type Server struct {
 	conns      map[*conn]struct{}
 	serving    bool               // Serve was called
 	running    bool               // the state is recovered and the loops run
+	closed     bool               // a Close has begun
 	cancelOpen context.CancelFunc // ends a recovery under way
 
 	ready    atomic.Bool
@@ -96,7 +97,8 @@ type Server struct {
 	turn        uint32
 	deadline    *time.Timer
 	armed       int64
-	ticking     bool // a Tick is on its way
+	ticking     bool   // a Tick is on its way
+	patrolled   uint32 // slot at which the patrol goes on
 }
 
 // New checks the options. Nothing is opened before Serve.
@@ -315,11 +317,12 @@ func (s *Server) untrack(c *conn) {
 // clean-close mark, and releases the data directory.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
-	if s.closing.Load() && s.failure.Load() == nil || s.finished() {
+	if s.closed || s.closing.Load() && s.failure.Load() == nil || !s.running && s.finished() {
 		s.mu.Unlock()
 		<-s.stopped
 		return ErrClosed
 	}
+	s.closed = true
 	s.closing.Store(true)
 	running, serving := s.running, s.serving
 	if serving {

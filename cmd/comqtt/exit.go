@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/wind-c/comqtt/v3/backends"
+	"github.com/wind-c/comqtt/v3/broker"
 	"github.com/wind-c/comqtt/v3/broker/listeners"
 	"github.com/wind-c/comqtt/v3/recovery"
 	"github.com/wind-c/comqtt/v3/wal"
@@ -23,6 +24,7 @@ const (
 	exitDamaged     = 65  // data is damaged or belongs to another broker
 	exitNoInput     = 66  // an input file or directory is missing
 	exitUnavailable = 69  // an address cannot be bound
+	exitSoftware    = 70  // the broker found a defect of its own and stopped
 	exitCantCreate  = 73  // the data directory cannot be created or written
 	exitIO          = 74  // log or backend failed while running
 	exitLocked      = 75  // another process has the data directory; try later
@@ -78,6 +80,7 @@ func classify(err error) *exitError {
 		bind    *listeners.BindError
 		corrupt *wal.CorruptError
 		alien   *record.UnknownError
+		broken  *broker.InvariantError
 	)
 	switch {
 	case errors.As(err, &known):
@@ -100,6 +103,11 @@ func classify(err error) *exitError {
 			"a crash does not explain this damage, so nothing was repaired, skipped or changed",
 			"copy the data directory before anything else, and check the disk",
 			"what is wrong: comqtt recover verify; what can be saved: comqtt recover repair --dry-run; both with --data DIR",
+		}}
+	case errors.As(err, &broken):
+		return &exitError{exitSoftware, err, []string{
+			"this is a defect of comqtt; the log holds everything that was acknowledged, and the next start rebuilds the state from it",
+			"please report it, with these lines and a copy of the data directory",
 		}}
 	case errors.Is(err, recovery.ErrLocked), errors.Is(err, wal.ErrLocked), errors.Is(err, backends.ErrLocked):
 		return &exitError{exitLocked, err, []string{

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/wind-c/comqtt/v3/backends"
+	"github.com/wind-c/comqtt/v3/broker"
 	"github.com/wind-c/comqtt/v3/broker/listeners"
 	"github.com/wind-c/comqtt/v3/recovery"
 	"github.com/wind-c/comqtt/v3/wal"
@@ -44,6 +45,7 @@ func TestExitCodes(t *testing.T) {
 		{wrap(&record.UnknownError{}), exitConfig, "newer version"},
 		{wrap(wal.ErrLocked), exitLocked, "another comqtt"},
 		{wrap(backends.ErrLocked), exitLocked, "--data DIR"},
+		{wrap(&broker.InvariantError{Record: 7, What: "x"}), exitSoftware, "defect of comqtt"},
 		{wrap(wal.ErrPoisoned), exitIO, "acknowledged is on disk"},
 		{wrap(backends.ErrSyncFailed), exitIO, "acknowledged is on disk"},
 		{wrap(syscall.ENOSPC), exitIO, "free space"},

@@ -30,7 +30,7 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	for _, code := range []int{
-		exitOK, exitFailed, exitUsage, exitDamaged, exitNoInput, exitUnavailable, exitCantCreate, exitIO, exitLocked, exitConfig,
+		exitOK, exitFailed, exitUsage, exitDamaged, exitNoInput, exitUnavailable, exitSoftware, exitCantCreate, exitIO, exitLocked, exitConfig,
 	} {
 		if !strings.Contains(readme, fmt.Sprintf("\n| %d | ", code)) {
 			t.Errorf("exit code %d is not in README.md", code)

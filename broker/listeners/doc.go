@@ -3,7 +3,8 @@
 //
 //	TCP        *net.TCPConn as accepted
 //	Unix       *net.UnixConn as accepted
-//	Websocket  binary frames behind a net.Conn; path and subprotocol checked
+//	TLS        *tls.Conn; Certificate follows its files
+//	Websocket  binary frames behind a net.Conn, over TLS too; path and subprotocol checked
 //	Net        any net.Listener an embedding program already has
 //
 // The life of a listener is New, Listen, Serve, Close. Listen binds, so that a

@@ -15,8 +15,9 @@ import (
 type Listener interface {
 	// ID names the listener in logs, metrics and configuration.
 	ID() string
-	// Protocol is "tcp", "unix" or "ws"; the part before :// in a URL for
-	// people, except that tcp is written mqtt.
+	// Protocol is "tcp", "tls", "unix", "ws" or "wss"; the part before :// in a URL for
+	// people, except that tcp is written mqtt
+	// and tls mqtts.
 	Protocol() string
 	// Address is the address asked for and, after Listen, the one bound: with
 	// port 0 the kernel's choice.

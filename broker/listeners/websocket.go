@@ -3,6 +3,7 @@ package listeners
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -37,6 +38,8 @@ type Websocket struct {
 	// authenticates itself in CONNECT, not by cookies, so a foreign page gains
 	// nothing that a program would not. Set before Listen.
 	Origins []string
+	// TLS, if not nil, makes it wss. Set before Listen.
+	TLS *tls.Config
 	// Logger gets accept errors and, at debug level, refused handshakes. Nil
 	// discards them. Set before Listen.
 	Logger *slog.Logger
@@ -71,8 +74,13 @@ func NewWebsocket(id, addr, path string) *Websocket {
 // ID returns the listener's name.
 func (w *Websocket) ID() string { return w.id }
 
-// Protocol returns "ws".
-func (w *Websocket) Protocol() string { return "ws" }
+// Protocol returns "ws", or "wss" with TLS.
+func (w *Websocket) Protocol() string {
+	if w.TLS != nil {
+		return "wss"
+	}
+	return "ws"
+}
 
 // Address returns host:port, after Listen with the port that was bound.
 func (w *Websocket) Address() string { return w.addr() }
@@ -112,8 +120,14 @@ func (w *Websocket) Close() error {
 // httpListener lets net/http accept through our loop, which never gives up.
 type httpListener struct{ w *Websocket }
 
-func (l *httpListener) Accept() (net.Conn, error) { return l.w.accept(logger(l.w.Logger)) }
-func (l *httpListener) Addr() net.Addr            { return l.w.ln.Addr() }
+func (l *httpListener) Accept() (net.Conn, error) {
+	nc, err := l.w.accept(logger(l.w.Logger))
+	if err == nil && l.w.TLS != nil {
+		nc = tls.Server(nc, l.w.TLS)
+	}
+	return nc, err
+}
+func (l *httpListener) Addr() net.Addr { return l.w.ln.Addr() }
 
 // Close is called by net/http when Serve ends; the socket is the acceptor's.
 func (l *httpListener) Close() error { return nil }

@@ -23,8 +23,8 @@ type recovered struct {
 // addresses are where things are: bound addresses, empty meaning off, and the
 // data directory as an absolute path.
 type addresses struct {
-	tcp, ws, wsPath, unix, http string
-	data                        string
+	tcp, tls, ws, wss, wsPath, unix, http string
+	data                                  string
 }
 
 // banner is what a person sees at start: at most 12 lines.
@@ -47,6 +47,12 @@ func banner(s *settings, r *recovered, a *addresses) string {
 	line("sync", "%s: %s", s.sync, syncMeaning(s.sync))
 	if a.tcp != "" {
 		line("mqtt", "mqtt://%s", a.tcp)
+	}
+	if a.tls != "" {
+		line("mqtts", "mqtts://%s", a.tls)
+	}
+	if a.wss != "" {
+		line("websocket", "wss://%s%s", a.wss, a.wsPath)
 	}
 	if a.ws != "" {
 		line("websocket", "ws://%s%s", a.ws, a.wsPath)
@@ -88,6 +94,10 @@ func nextStep(a *addresses) string {
 		where = clientAddress(a.tcp)
 	case a.unix != "":
 		where = " --unix " + a.unix
+	case a.tls != "":
+		where = clientAddress(a.tls) + " --cafile CERT"
+	case a.wss != "":
+		return fmt.Sprintf("in Node: require('mqtt').connect('wss://%s%s')", a.wss, a.wsPath)
 	default:
 		return fmt.Sprintf("in Node: require('mqtt').connect('ws://%s%s')", a.ws, a.wsPath)
 	}

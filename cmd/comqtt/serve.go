@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -119,6 +120,30 @@ func bindMQTT(s *settings, log *slog.Logger, srv *brokerServer) (*addresses, err
 			return nil, err
 		}
 		bound.tcp = l.Address()
+	}
+	var secure *tls.Config
+	if s.tls != "" || s.wss != "" {
+		cert, err := listeners.LoadCertificate(s.tlsFiles, log)
+		if err != nil {
+			return nil, &exitError{code: exitConfig, err: err}
+		}
+		secure = cert.Config()
+	}
+	if s.tls != "" {
+		l := listeners.NewTLS("tls", s.tls, secure)
+		l.Logger = log
+		if err := srv.AddListener(l); err != nil {
+			return nil, err
+		}
+		bound.tls = l.Address()
+	}
+	if s.wss != "" {
+		l := listeners.NewWebsocket("wss", s.wss, listeners.DefaultWebsocketPath)
+		l.TLS, l.Logger = secure, log
+		if err := srv.AddListener(l); err != nil {
+			return nil, err
+		}
+		bound.wss, bound.wsPath = l.Address(), l.Path()
 	}
 	if s.ws != "" {
 		l := listeners.NewWebsocket("ws", s.ws, listeners.DefaultWebsocketPath)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,13 +15,17 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/wind-c/comqtt/v3/broker/listeners"
 	"github.com/wind-c/comqtt/v3/wal"
 )
 
 // settings are serve's flags, parsed and checked.
 type settings struct {
 	tcp      string // host:port; empty = off, for all addresses
+	tls      string
 	ws       string
+	wss      string
+	tlsFiles listeners.CertificateFiles
 	unix     string // path
 	unixMode fs.FileMode
 	http     string
@@ -97,6 +102,30 @@ func options(defaultData string) []option {
 		{
 			"ws", "ADDR|off", "127.0.0.1:1882", "MQTT over WebSocket, path /mqtt",
 			addressForm, address(func(s *settings) *string { return &s.ws }),
+		},
+		{
+			"tls", "ADDR|off", "off", "MQTT over TLS, usually at port 8883",
+			addressForm, address(func(s *settings) *string { return &s.tls }),
+		},
+		{
+			"wss", "ADDR|off", "off", "MQTT over WebSocket and TLS, path /mqtt",
+			addressForm, address(func(s *settings) *string { return &s.wss }),
+		},
+		{
+			"tls-cert", "FILE", "none", "PEM certificate chain for tls and wss; read again when it changes",
+			"a file", file(func(s *settings) *string { return &s.tlsFiles.Cert }),
+		},
+		{
+			"tls-key", "FILE", "none", "PEM private key of the certificate",
+			"a file", file(func(s *settings) *string { return &s.tlsFiles.Key }),
+		},
+		{
+			"tls-client-cert", "HOW", "none", "whether clients show a certificate: none, optional, require",
+			"none, optional or require", func(s *settings, v string) error { return setClientAuth(s, v) },
+		},
+		{
+			"tls-client-ca", "FILE", "none", "PEM authorities of client certificates; none: those of the system",
+			"a file", file(func(s *settings) *string { return &s.tlsFiles.ClientCA }),
 		},
 		{
 			"unix", "PATH|off", "off", "MQTT over a Unix domain socket",
@@ -426,17 +455,24 @@ func (p *program) readSettings(c *cli.Context, opts []option) (*settings, error)
 
 // validate checks what no option can check alone.
 func (s *settings) validate() error {
-	if s.tcp == "" && s.ws == "" && s.unix == "" {
+	if s.tcp == "" && s.tls == "" && s.ws == "" && s.wss == "" && s.unix == "" {
 		return &exitError{
 			code:  exitUsage,
-			err:   errors.New("nothing to listen on: --tcp and --ws are off and --unix is not set"),
+			err:   errors.New("nothing to listen on: --tcp, --tls, --ws, --wss and --unix are off"),
 			hints: []string{"switch one of them on, for example --tcp 127.0.0.1:1883"},
+		}
+	}
+	if (s.tls != "" || s.wss != "") && (s.tlsFiles.Cert == "" || s.tlsFiles.Key == "") {
+		return &exitError{
+			code:  exitUsage,
+			err:   errors.New("--tls and --wss need --tls-cert and --tls-key"),
+			hints: []string{"for a test: openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost"},
 		}
 	}
 	if s.anonymous {
 		return nil
 	}
-	for _, l := range []struct{ flag, address string }{{"tcp", s.tcp}, {"ws", s.ws}} {
+	for _, l := range s.open() {
 		if l.address == "" || isLoopback(l.address) {
 			continue
 		}
@@ -452,9 +488,22 @@ func (s *settings) validate() error {
 	return nil
 }
 
-// local reports whether only this machine can reach the MQTT listeners.
+// place is a listener that lets anybody in who reaches it.
+type place struct{ flag, address string }
+
+// open returns the listeners that ask nobody for a certificate.
+func (s *settings) open() []place {
+	list := []place{{"tcp", s.tcp}, {"ws", s.ws}}
+	if s.tlsFiles.ClientAuth != tls.RequireAndVerifyClientCert {
+		list = append(list, place{"tls", s.tls}, place{"wss", s.wss})
+	}
+	return list
+}
+
+// local reports whether only this machine can reach the MQTT listeners that
+// ask nobody for a certificate.
 func (s *settings) local() bool {
-	return (s.tcp == "" || isLoopback(s.tcp)) && (s.ws == "" || isLoopback(s.ws))
+	return !slices.ContainsFunc(s.open(), func(p place) bool { return p.address != "" && !isLoopback(p.address) })
 }
 
 // isLoopback reports whether only this machine can reach an address. A name
@@ -502,4 +551,32 @@ func (p *program) misspelled(opts []option) map[string]string {
 		}
 	}
 	return wrong
+}
+
+// file is text where none means no file.
+func file(field func(*settings) *string) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		switch v {
+		case "":
+			return errors.New("empty")
+		case "none":
+			v = ""
+		}
+		*field(s) = v
+		return nil
+	}
+}
+
+func setClientAuth(s *settings, v string) error {
+	switch v {
+	case "none":
+		s.tlsFiles.ClientAuth = tls.NoClientCert
+	case "optional":
+		s.tlsFiles.ClientAuth = tls.VerifyClientCertIfGiven
+	case "require":
+		s.tlsFiles.ClientAuth = tls.RequireAndVerifyClientCert
+	default:
+		return errors.New("unknown")
+	}
+	return nil
 }

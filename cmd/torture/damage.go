@@ -243,6 +243,9 @@ func (d *damager) draw(s *store) *harm {
 	}
 	if f.kind == "archive" && d.rnd.IntN(2) == 0 { // is it needed? with the backend gone it is
 		h.also = &harm{what: "delete", file: d.file(s, "backend")}
+		if d.rnd.IntN(2) == 0 { // or broken: its first two pages are what bbolt opens
+			h.also.what, h.also.n = "zero", 8192
+		}
 	}
 	return h
 }

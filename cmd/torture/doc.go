@@ -1,10 +1,20 @@
-// Command torture kills the broker while it works and checks that it kept its
-// promises. `make torture` runs it; `go test ./cmd/torture` runs a short one.
+// Command torture kills the broker, cuts its power and damages its files, and
+// checks that it kept its promises. `make torture` runs it; `go test
+// ./cmd/torture` runs a short one.
 //
-//	torture [-kills 100] [-seed S] [-mode all|kill|failpoint|mixed|fsync|enospc]
-//	        [-log-engine tidwall|native]
+//	torture [-kills 100] [-seed S] [-log-engine tidwall|native]
+//	        [-mode all|kill|failpoint|mixed|fsync|enospc|power|damage]
+//	        [-sync always|100ms|never]    in mode power
 //	torture -prove            every planted defect must be found (part of all)
+//	torture -prove -lie NAME  one that is planted in the disk
 //	torture -check FILE       judge a kept history again
+//
+// # Modes
+//
+//   - kill, failpoint, mixed: SIGKILL at random moments, at an acknowledgement, at
+//     a failpoint; fsync: a sync fails; enospc: the disk is full.
+//   - power: the data directory lies on a disk that loses what was not synced.
+//   - damage: files are damaged while no broker runs.
 //
 // # What it does
 //
@@ -52,9 +62,24 @@
 //
 // # Power loss
 //
-// SIGKILL alone loses nothing, because the page cache survives it. A binary
-// built with the tag failpoints therefore keeps the number of bytes it has
-// synced in the file that COMQTT_SYNCED_FILE names, one line
+// SIGKILL alone loses nothing, because the page cache survives it. In mode power
+// (lossy.go) all files of the data directory, log, backend, manifest and archive,
+// lie on a FUSE file system of this process, package powerfs. At a cut the disk
+// stops, the process is killed, and of what was not synced is lost all, a random
+// part, the end of the last write at a sector, the names but not the content, or
+// the other way round; then the broker starts on the rest, under the same load
+// and checker. Cuts come at any moment and at the k-th operation of the disk
+// after one that begins a rotation, checkpoint, truncation, start, repair,
+// shutdown …: see instants. Segments are small and checkpoints frequent then.
+//
+// With -sync 100ms or never, acknowledged messages may be lost, so another judge
+// is needed (lazy.go): the broker starts, what is left is a prefix of what one
+// publisher sent, and nothing is lost that was acknowledged before the last sync
+// began, which with an interval is not longer ago than that.
+//
+// Where there is no FUSE the log alone is cut, as mode mixed does after half of
+// its kills. A binary built with the tag failpoints keeps the number of bytes it
+// has synced in the file that COMQTT_SYNCED_FILE names, one line
 //
 //	00000000000000004711 163840\n
 //
@@ -64,11 +89,26 @@
 // sector, and removes newer segments (power.go). In a segment that was
 // preallocated, what is cut off becomes zeros and the size stays.
 //
+// # Damage
+//
+// Three brokers write a store each: one is stopped, one killed in the quiet, one
+// under load (damage_store.go). Then (damage.go) a file of the log, the backend,
+// the manifest or the archive, or two, are changed in a copy: a bit, all eight of
+// a byte in turn, a block of zeros, a truncation, a deletion, two exchanged, one
+// copied over another or to a new name, one from another store. What starts must
+// have everything: sessions, queues, subscriptions, retained messages and every
+// body are compared. What does not must refuse with exit 65, say why, and change
+// nothing. A flipped bit in a frame of the log must be noticed even if nothing is
+// lost by it. Most starts happen in this process, hundreds a minute; every 25th
+// is made by the real binary.
+//
 // # Proof
 //
 // A checker that finds nothing may be blind. So -prove runs the same campaign
 // against every defect that a failpoints build can be told to have
-// (COMQTT_FAULT, prove.go) and fails unless each is found; the unit tests show
+// (COMQTT_FAULT, prove.go), cuts the power of disks that lie about a sync, as if
+// the broker had forgotten it, and damages the log of a broker that ignores
+// checksums; it fails unless each is found. The unit tests show
 // it hand-written histories of every violation; and mosquitto serves as a broker
 // that somebody else wrote: clean when stopped in order, caught when killed.
 //

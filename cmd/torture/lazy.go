@@ -110,7 +110,7 @@ func lazyPower(ctx context.Context, o options, bin, dir, syncMode string) (found
 		return false, err
 	}
 	if c.disk == nil {
-		return false, c.remove() // it has said why
+		return false, c.remove() // it has said why; nothing else shows what an interval loses
 	}
 	c.server.sync = syncMode
 	l := &lazyCampaign{campaign: c, sync: syncMode, pulse: newPulse()}
@@ -278,7 +278,7 @@ func (l *lazyCampaign) left(ctx context.Context, w *lazyWriter) (last int, err e
 			last = n
 		}
 	}
-	value, err := l.retained(ctx, fmt.Sprintf("r/%d", w.life))
+	value, err := l.retained(ctx, fmt.Sprintf("r/%d", w.life), last > 1)
 	if err != nil {
 		return 0, err
 	}
@@ -455,8 +455,9 @@ func (l *lazyCampaign) drain(ctx context.Context) (got []lazyMessage, err error)
 	}
 }
 
-// retained returns the number in a retained message, 0 if there is none.
-func (l *lazyCampaign) retained(ctx context.Context, topic string) (int, error) {
+// retained returns the number in a retained message, 0 if there is none. One
+// that must be there may come behind the marker: its body has to be read first.
+func (l *lazyCampaign) retained(ctx context.Context, topic string, must bool) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, lazyAnswer)
 	defer cancel()
 	c, err := l.connect(ctx, "lazy-look", true)
@@ -464,16 +465,28 @@ func (l *lazyCampaign) retained(ctx context.Context, topic string) (int, error) 
 		return 0, err
 	}
 	defer c.close()
+	const marker = "lazy/marker"
 	c.out = (&packets.Subscribe{PacketID: 1, Filters: []packets.Subscription{
-		{Filter: []byte(topic), Options: 0}, {Filter: []byte("lazy/marker"), Options: 0},
+		{Filter: []byte(topic), Options: 0}, {Filter: []byte(marker), Options: 0},
 	}}).AppendTo(c.out, packets.V5)
 	if _, err := await[*packets.Suback](ctx, c); err != nil {
 		return 0, err
 	}
-	c.out = (&packets.Publish{Topic: []byte("lazy/marker"), Payload: []byte("0")}).AppendTo(c.out, packets.V5)
-	m, err := await[*packets.Publish](ctx, c)
-	if err != nil {
-		return 0, err
+	c.out = (&packets.Publish{Topic: []byte(marker)}).AppendTo(c.out, packets.V5)
+	for {
+		m, err := await[*packets.Publish](ctx, c)
+		switch {
+		case must && errors.Is(err, context.DeadlineExceeded):
+			return 0, nil
+		case err != nil:
+			return 0, err
+		case string(m.Topic) == topic:
+			return strconv.Atoi(string(m.Payload))
+		case !must:
+			return 0, nil
+		}
+		var end context.CancelFunc
+		ctx, end = context.WithTimeout(ctx, missingFor)
+		defer end()
 	}
-	return strconv.Atoi(string(m.Payload))
 }

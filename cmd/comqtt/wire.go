@@ -190,7 +190,7 @@ func (b *brokerServer) recovered() *recovered {
 		sessions: uint64(r.Sessions), retained: uint64(r.Retained), queued: uint64(r.Queued),
 	}
 	if r.TornBytes > 0 {
-		out.repaired = fmt.Sprintf("a torn write at %s was cut off (%d bytes, kept in wal/broken); it was not acknowledged", r.TornAt, r.TornBytes)
+		out.repaired = fmt.Sprintf("a torn write at %s was cut off (%d bytes, kept in wal/broken); with --sync always nothing of it was acknowledged", r.TornAt, r.TornBytes)
 	}
 	return out
 }

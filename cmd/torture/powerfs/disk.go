@@ -84,8 +84,6 @@ type change struct {
 	toName   string
 }
 
-func (c *change) touches(d *node) bool { return d != nil && (c.from == d || c.to == d) }
-
 // apply makes the change durable.
 func (c *change) apply() {
 	if c.from != nil {

@@ -3,6 +3,7 @@
 GO    ?= go
 T     ?= 30s
 N     ?= 100
+MODE  ?= all
 RACE  ?= ./...
 TOOLS := $(CURDIR)/.tools
 export NODE_PATH := $(TOOLS)/node_modules
@@ -41,8 +42,8 @@ bench: $(TOOLS)/benchstat-20260908 # compared with the figures on record
 	if test -f docs/bench/last.txt; then benchstat docs/bench/last.txt bin/bench.txt; fi
 bench-compare: build # with other brokers, on an idle machine; QUICK=1 or ONLY='fan-*' for a look
 	tools/bench-compare
-torture: # N kills of the real binary under load
-	$(GO) run ./cmd/torture -kills $(N)
+torture: # N kills of the real binary, 2 N power cuts, 40 N damages, planted defects; MODE=power for one of them
+	$(GO) run ./cmd/torture -kills $(N) -mode $(MODE)
 golden: # rewrites expected output; commit only a difference you understand
 	$(GO) test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
 	git diff --stat

@@ -70,7 +70,7 @@ func Modes() (names []Mode, about []string) {
 // mode does not use are ignored.
 type Options struct {
 	Mode   Mode
-	Target string // host:port, or unix:PATH
+	Target string // host:port, tls:host:port or unix:PATH
 	// PID is the broker's process if it runs on this machine: its CPU time and
 	// memory are part of the result then. 0: unknown.
 	PID int

@@ -141,7 +141,7 @@ func benchFlags() []benchFlag {
 	timed := []bench.Mode{pairs, durable, fanout, fanin, latency, connect, subscribe}
 	load := []bench.Mode{pairs, durable, fanout, fanin, offline, latency, retained, subscribe, restart}
 	return []benchFlag{
-		benchText("target", "ADDR", "the broker, host:port or unix:PATH", "127.0.0.1:1883",
+		benchText("target", "ADDR", "the broker: host:port, tls:host:port or unix:PATH", "127.0.0.1:1883",
 			func(o *bench.Options) *string { return &o.Target },
 			pairs, durable, fanout, fanin, offline, latency, connect, idle, retained, subscribe, stresser),
 		{

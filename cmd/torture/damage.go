@@ -439,6 +439,9 @@ func (d *damager) serve(ctx context.Context, s *store, h *harm) error {
 	case err != nil:
 		return err
 	}
+	if err := announced(ctx, srv.log.Name(), p); err != nil {
+		return err
+	}
 	p.term()
 	if !p.wait(stopTimeout) || p.state.ExitCode() != 0 {
 		d.finding(s, h, "the broker started, and ended with %v", p.state)
@@ -461,6 +464,26 @@ func (d *damager) serve(ctx context.Context, s *store, h *harm) error {
 	}
 	d.judge(s, h, &rep, &got, true)
 	return nil
+}
+
+// announced waits for the banner: clients are served a moment before.
+func announced(ctx context.Context, log string, p *process) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if b, err := os.ReadFile(log); err != nil || bytes.Contains(b, []byte("\nsync ")) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-p.exited:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("torture: no banner: %w", ctx.Err())
+		}
+	}
 }
 
 func lastLine(b []byte) string {

@@ -26,7 +26,7 @@ import (
 const (
 	lazyWindow = 256                    // publishes under way
 	lazyLife   = 700 * time.Millisecond // how long a life is at most, but for what it waits for
-	lazySlack  = 400 * time.Millisecond // for syncing and for being scheduled, on a busy machine
+	lazySlack  = time.Second            // for syncing and for being scheduled, on a busy machine
 	lazyAnswer = 60 * time.Second       // how long an answer may take
 	lazySub    = "lazy-sub"
 	lazyPub    = "lazy-pub"
@@ -193,6 +193,9 @@ func (l *lazyCampaign) life(ctx context.Context) error {
 	err = l.campaign.live(ctx, p, pl)
 	sync := l.disk.disk.LastSync(logSegment)
 	age := l.pulse.since(sync)
+	if off := l.disk.disk.OffAt(); !off.IsZero() {
+		age -= l.pulse.since(off)
+	}
 	stop()
 	<-w.done
 	if err != nil {

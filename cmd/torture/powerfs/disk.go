@@ -103,6 +103,7 @@ type Disk struct {
 	deaf    func(Op) bool
 	armed   func(Op) bool
 	off     bool          // the power is off
+	offAt   time.Time
 	cut     chan struct{} // closed when it goes off
 	release chan struct{} // closed when what hangs may fail
 	ops     uint64
@@ -119,7 +120,7 @@ func New() *Disk {
 
 // on turns the power on.
 func (d *Disk) on() {
-	d.off, d.armed = false, nil
+	d.off, d.offAt, d.armed = false, time.Time{}, nil
 	d.cut, d.release = make(chan struct{}), make(chan struct{})
 	d.synced = map[string]time.Time{}
 }
@@ -158,7 +159,7 @@ func (d *Disk) Cut() {
 
 func (d *Disk) turnOff() {
 	if !d.off {
-		d.off = true
+		d.off, d.offAt = true, time.Now()
 		close(d.cut)
 	}
 }
@@ -186,6 +187,13 @@ func (d *Disk) Ops() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.ops
+}
+
+// OffAt returns when the power went off, the zero time if it is on.
+func (d *Disk) OffAt() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.offAt
 }
 
 // LastSync returns when the last completed sync of one of the paths that match

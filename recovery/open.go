@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/wind-c/comqtt/v3/backends"
-	"github.com/wind-c/comqtt/v3/backends/bbolt"
 	"github.com/wind-c/comqtt/v3/backends/memory"
 	"github.com/wind-c/comqtt/v3/broker/core"
 	"github.com/wind-c/comqtt/v3/wal"
@@ -75,11 +74,12 @@ type opening struct {
 	machine  *core.Machine
 	report   Report
 	notes    notes // of bodies that went ahead of a checkpoint that never was
+	mirror   *mirror
 }
 
 func (p *opening) run() error {
 	for _, step := range []func() error{
-		p.identify, p.backend, p.openLog, p.join, p.createStore, p.replay, p.goLive,
+		p.identify, p.backend, p.openLog, p.join, p.createStore, p.replay, p.openMirror, p.goLive,
 	} {
 		if err := p.ctx.Err(); err != nil {
 			return fmt.Errorf("recovery: open: %w", err)
@@ -94,6 +94,7 @@ func (p *opening) run() error {
 // giveUp closes what a failed Open has opened.
 func (p *opening) giveUp() error {
 	var errs []error
+	errs = append(errs, p.mirror.giveUp())
 	if p.log != nil {
 		errs = append(errs, p.log.Close())
 	}
@@ -110,7 +111,7 @@ func (p *opening) state() *State {
 	w := &committer{
 		opt: o.Checkpoint, log: p.log, store: p.store, bodies: bodies, manifest: &p.manifest, logger: o.Logger,
 		memory: o.Backend == BackendMemory, mark: p.mark, hashKey: p.manifest.m.HashKey,
-		notes: p.notes,
+		notes: p.notes, mirror: p.mirror,
 	}
 	w.applied.Store(p.mark.Applied)
 	p.openArchive(w)
@@ -119,7 +120,11 @@ func (p *opening) state() *State {
 	s := &State{
 		Machine: p.machine, Log: p.log, Store: p.store, Bodies: bodies, Compactor: c,
 		Manifest: p.manifest.get(), Report: p.report, lock: p.lock, manifest: &p.manifest, commit: w,
-		Archive: w.archive,
+		Archive: w.archive, mirror: p.mirror,
+	}
+	if m := p.mirror; m != nil {
+		m.primary, m.commit, m.mark = p.store, &w.mu, func() backends.Mark { return w.mark }
+		m.start()
 	}
 	c.start(p.leftBehind())
 	c.due.Store(true) // what was replayed goes to the backend at once
@@ -159,9 +164,14 @@ func (p *opening) warn(text string) {
 // mustBeEmpty refuses a directory that holds a log or a backend, but no
 // manifest.
 func (p *opening) mustBeEmpty() error {
+	if err := p.migrating(); err != nil {
+		return err
+	}
 	held := ""
-	if p.hasBolt() {
-		held = boltName
+	for _, name := range []string{boltName, badgerName} {
+		if p.has(name) {
+			held = name
+		}
 	}
 	segments, err := hasSegments(p.path(walName))
 	if err != nil {
@@ -182,10 +192,13 @@ func (p *opening) mustBeEmpty() error {
 
 func (p *opening) path(name string) string { return filepath.Join(p.opt.Dir, name) }
 
-func (p *opening) hasBolt() bool {
-	_, err := os.Lstat(p.path(boltName))
+func (p *opening) has(name string) bool {
+	_, err := os.Lstat(p.path(name))
 	return err == nil
 }
+
+// backendName returns the name of the backend's file or directory.
+func (p *opening) backendName() string { return storeName(p.opt.Backend) }
 
 // hasSegments says whether a directory holds segments of a log.
 func hasSegments(dir string) (bool, error) {
@@ -212,12 +225,12 @@ func (p *opening) openStore() error {
 		p.use(memory.New())
 		return nil
 	}
-	if !p.hasBolt() {
+	if !p.has(p.backendName()) {
 		p.absent = true
-		return nil
+		return p.otherBackend()
 	}
-	path := p.path(boltName)
-	s, err := bbolt.Open(path, bbolt.Options{})
+	path := p.path(p.backendName())
+	s, err := openStore(p.opt.Backend, path, storeOptions{logger: p.opt.Logger})
 	if err != nil {
 		return p.refuseStore(path, err)
 	}
@@ -268,13 +281,13 @@ func (p *opening) refuseStore(path string, err error) error {
 // far, and gives a new one its mark.
 func (p *opening) createStore() error {
 	if p.absent {
-		s, err := bbolt.Open(p.path(boltName), bbolt.Options{Create: true})
+		s, err := openStore(p.opt.Backend, p.path(p.backendName()), storeOptions{create: true, logger: p.opt.Logger})
 		if err != nil {
 			return fmt.Errorf("%w: backend: %w", ErrCreate, err)
 		}
 		p.use(s)
 		if p.log.Last() > 0 {
-			p.warn(boltName + " was missing and is rebuilt from the log, which is complete")
+			p.warn(p.backendName() + " was missing and is rebuilt from the log, which is complete")
 		}
 	}
 	if p.mark != (backends.Mark{}) {
@@ -330,11 +343,11 @@ func (p *opening) refuseLog(o *wal.Options, err error) error {
 	}
 	from, state := c.LaterFirst, p.mark.Applied
 	if state == 0 && from > 1 && errors.Is(c.Err, wal.ErrMissing) { // the log is sound, but no longer the whole story
-		if p.opt.Backend == BackendMemory && p.hasBolt() {
-			return fmt.Errorf("%w: the log begins with record %d, what came before is in %s", ErrBackend, from, boltName)
+		if other := p.held(); p.opt.Backend == BackendMemory && other != "" {
+			return fmt.Errorf("%w: the log begins with record %d, what came before is in %s", ErrBackend, from, other)
 		}
 		return &DamageError{
-			File: p.path(boltName), What: fmt.Sprintf("missing or empty, and the log begins with record %d", from), Err: err,
+			File: p.path(p.backendName()), What: fmt.Sprintf("missing or empty, and the log begins with record %d", from), Err: err,
 			Lost: fmt.Sprintf("the state that records 1 to %d built", from-1),
 			Do:   fmt.Sprintf("put the file back, a copy of any age will do that reaches record %d; else %s", from-1, Advice(p.opt.Dir)),
 		}

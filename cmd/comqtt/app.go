@@ -19,6 +19,7 @@ COMMANDS:
    sessions   list, show and remove durable sessions of the running broker
    retained   list, read and remove retained messages of the running broker
    recover    look at, check, repair and rewind a data directory
+   migrate    copy a broker's state to another backend, and compare the two
    bench      measure this or another broker under load
    version    print the version
 
@@ -43,7 +44,7 @@ func (p *program) app() *cli.App {
 		OnUsageError:          usageErrorOf(nil),
 		Commands: []*cli.Command{
 			p.serveCommand(), p.verbCommand("", p.backupVerb()), p.sessionsCommand(), p.retainedCommand(),
-			p.recoverCommand(), p.benchCommand(), p.versionCommand(),
+			p.recoverCommand(), p.migrateCommand(), p.benchCommand(), p.versionCommand(),
 		},
 		// Reached when the first word is no command.
 		Action: func(c *cli.Context) error {

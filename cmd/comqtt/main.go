@@ -13,6 +13,7 @@ func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	p := &program{
+		stdin:     os.Stdin,
 		stdout:    os.Stdout,
 		stderr:    os.Stderr,
 		lookupEnv: os.LookupEnv,
@@ -24,6 +25,7 @@ func main() {
 
 // program is the process around the verbs: what a test would have to replace.
 type program struct {
+	stdin     io.Reader // nil: nobody is there to be asked
 	stdout    io.Writer
 	stderr    io.Writer
 	lookupEnv func(name string) (string, bool)

@@ -17,6 +17,7 @@ type verb struct {
 	args        string     // words after the flags, for help; "" = none are allowed
 	flags       []verbFlag // beside --data, -o and --quiet
 	notes       string     // after the flags, in help
+	noData      bool       // it names what it works on by flags of its own, not by --data
 	examples    []string   // two, without the program's name
 	run         func(r *verbRun) error
 }
@@ -51,11 +52,14 @@ func (r *verbRun) say(format string, args ...any) {
 // under, "" for none.
 func (p *program) verbCommand(parent string, v verb) *cli.Command {
 	full := strings.TrimSpace(parent + " " + v.name)
-	all := append([]verbFlag{
-		{"data", "DIR", p.dataDir(), "data directory; default $COMQTT_DATA, then $STATE_DIRECTORY"},
+	var all []verbFlag
+	if !v.noData {
+		all = append(all, verbFlag{"data", "DIR", p.dataDir(), "data directory; default $COMQTT_DATA, then $STATE_DIRECTORY"})
+	}
+	all = append(append(all, []verbFlag{
 		{"output", "table|json|ndjson", formTable, "form of the result; -o for short"},
 		{"quiet", "", "", "no progress on standard error"},
-	}, v.flags...)
+	}...), v.flags...)
 	known := []string{"--help", "-o"}
 	cmd := &cli.Command{Name: v.name, HideHelpCommand: true, CustomHelpTemplate: verbHelp(full, &v, all)}
 	for _, f := range all {
@@ -106,7 +110,7 @@ func (p *program) runVerb(c *cli.Context, v *verb, help string) error {
 	if v.args == "" && c.NArg() > 0 {
 		return r.usage("unexpected argument %q", c.Args().First())
 	}
-	if r.data == "" {
+	if r.data == "" && !v.noData {
 		return r.usage("--data needs a directory")
 	}
 	out, err := p.newOutput(c.String("output"))

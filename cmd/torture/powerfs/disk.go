@@ -102,7 +102,7 @@ type Disk struct {
 	changes []change // of names, oldest first
 	deaf    func(Op) bool
 	armed   func(Op) bool
-	off     bool          // the power is off
+	off     bool // the power is off
 	offAt   time.Time
 	cut     chan struct{} // closed when it goes off
 	release chan struct{} // closed when what hangs may fail

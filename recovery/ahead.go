@@ -132,6 +132,7 @@ func (w *committer) goAhead(ctx context.Context, f *fold) error {
 	if err := w.put(ctx, &w.puts, w.mark); err != nil {
 		return err
 	}
+	w.mirror.changedAhead(f, w.ahead, w.notes.count)
 	w.notes.count++
 	w.stats.bodies.Add(uint64(len(w.ahead)))
 	for _, at := range w.ahead {

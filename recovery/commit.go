@@ -29,6 +29,7 @@ type committer struct {
 	hashes   chan record.StateHash
 	memory   bool             // the log is the only copy: bodies stay there, and it is never shortened
 	archive  *archive.Archive // decides what leaves the log; nil = commit does
+	mirror   *mirror          // is told of what was committed; nil = there is none
 
 	mu sync.Mutex // held while the backend is written, or a base is made of it
 
@@ -109,6 +110,7 @@ func (w *committer) transact(ctx context.Context, f *fold) error {
 	if err := w.put(ctx, &w.batch, next); err != nil {
 		return err
 	}
+	w.mirror.changed(f, w.order, w.notes.count)
 	w.mark, w.notes = next, notes{}
 	w.applied.Store(next.Applied)
 	w.stats.bodies.Add(uint64(len(w.ahead)))

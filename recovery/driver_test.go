@@ -204,7 +204,7 @@ func (d *driver) abandon() {
 		return
 	}
 	d.s.Compactor.stop()
-	_ = errors.Join(d.s.Log.Close(), d.s.Store.Close(), d.s.lock.release())
+	_ = errors.Join(d.s.mirror.close(), d.s.Log.Close(), d.s.Store.Close(), d.s.lock.release())
 }
 
 // alive returns the ids of the messages that the state refers to.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/wind-c/comqtt/v3/backends"
@@ -15,6 +16,7 @@ import (
 // The backends that Options.Backend names.
 const (
 	BackendBbolt  = "bbolt"
+	BackendBadger = "badger"
 	BackendMemory = "memory"
 )
 
@@ -43,8 +45,8 @@ type Options struct {
 	// Dir is the data directory. It is created if missing, readable by its
 	// owner only.
 	Dir string
-	// Backend is BackendBbolt or BackendMemory; "" is BackendBbolt. With
-	// BackendMemory the log is the only copy: it is never shortened, and every
+	// Backend is BackendBbolt, BackendBadger or BackendMemory; "" is
+	// BackendBbolt. With BackendMemory the log is the only copy: it is never shortened, and every
 	// start replays all of it.
 	Backend string
 	// Sync says when the log's frames reach stable storage.
@@ -71,6 +73,8 @@ type Options struct {
 	// WrapStore, if not nil, is given the open backend and returns what is used
 	// in its place: for measuring, and for tests that make it fail.
 	WrapStore func(backends.Store) backends.Store
+	// Mirror is a second target beside the backend. Not with BackendMemory.
+	Mirror MirrorOptions
 	// Archive says whether what leaves the log is kept, and how long.
 	Archive ArchiveOptions
 	// CacheBytes is the memory for message bodies, 0 = DefaultCacheBytes.
@@ -114,8 +118,11 @@ func (o *Options) fill() error {
 	if o.Backend == "" {
 		o.Backend = BackendBbolt
 	}
-	if o.Backend != BackendBbolt && o.Backend != BackendMemory {
-		return fmt.Errorf("recovery: options: unknown backend %q: want %s or %s", o.Backend, BackendBbolt, BackendMemory)
+	if !slices.Contains([]string{BackendBbolt, BackendBadger, BackendMemory}, o.Backend) {
+		return fmt.Errorf("recovery: options: unknown backend %q: want %s, %s or %s", o.Backend, BackendBbolt, BackendBadger, BackendMemory)
+	}
+	if o.Mirror.URL != "" && o.Backend == BackendMemory {
+		return errors.New("recovery: options: a mirror needs a backend on disk")
 	}
 	if o.Limits != (record.Limits{}) && o.Limits.MaxInflight == 0 {
 		return errors.New("recovery: options: limits without a maximum of messages in flight")

@@ -361,7 +361,7 @@ func storeBase(ctx context.Context, s backends.Store, mark backends.Mark, hashKe
 func (p *Past) WriteDir(ctx context.Context, dir string) (Manifest, error) {
 	m := NewManifest(BackendBbolt)
 	m.HashKey, m.Floor, m.Sealed = p.HashKey, p.Machine.Applied(), true
-	if err := writeBackend(ctx, p, BackendFile(dir), m.StoreID, true); err != nil {
+	if err := writeBackend(ctx, p, BackendBbolt, BackendFile(dir), m.StoreID, true); err != nil {
 		return m, err
 	}
 	for _, d := range []string{LogDir(dir), ArchiveDir(dir)} {

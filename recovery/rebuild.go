@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"github.com/wind-c/comqtt/v3/backends"
-	"github.com/wind-c/comqtt/v3/backends/bbolt"
 	"github.com/wind-c/comqtt/v3/wal"
 	"github.com/wind-c/comqtt/v3/wal/archive"
 )
@@ -17,8 +16,8 @@ import (
 // QuarantineDir is where files go that were replaced because they are damaged.
 const QuarantineDir = "quarantine"
 
-// rebuildName is the backend while it is rebuilt.
-const rebuildName = boltName + ".rebuild"
+// rebuildEnd is the end of the name of a backend while it is rebuilt.
+const rebuildEnd = ".rebuild"
 
 // backend opens the backend and loads the state from it. One that is missing or
 // damaged is rebuilt, where archive and log hold all of the state: otherwise the
@@ -31,7 +30,7 @@ func (p *opening) backend() error {
 	switch {
 	case err == nil && p.absent:
 		return p.restoreAbsent()
-	case err == nil, p.opt.Backend != BackendBbolt, !errors.Is(err, ErrDamaged) || !p.hasBolt():
+	case err == nil, p.opt.Backend == BackendMemory, !errors.Is(err, ErrDamaged) || !p.has(p.backendName()):
 		return err
 	case p.mark.StoreID != [16]byte{} && p.mark.StoreID != p.manifest.m.StoreID: // sound, but another broker's
 		return err
@@ -49,7 +48,7 @@ func (p *opening) restoreAbsent() error {
 	if _, err := h.StartFor(end); err != nil || end < p.manifest.m.Floor {
 		return p.load()
 	}
-	return p.rebuild(h, end, boltName+" was missing and is", nil)
+	return p.rebuild(h, end, p.backendName()+" was missing and is", nil)
 }
 
 // replaceDamaged moves a damaged backend to the quarantine and makes a new one,
@@ -69,11 +68,11 @@ func (p *opening) replaceDamaged(cause error) error {
 	}
 	p.store, p.mark, p.notes, p.machine, p.report.Applied = nil, backends.Mark{}, notes{}, nil, 0
 	aside := func() error {
-		to, err := Quarantine(p.opt.Dir, boltName)
+		to, err := Quarantine(p.opt.Dir, p.backendName())
 		if err != nil {
 			return err
 		}
-		p.warn(fmt.Sprintf("%s is damaged and was moved to %s: %v", boltName, to, cause))
+		p.warn(fmt.Sprintf("%s is damaged and was moved to %s: %v", p.backendName(), to, cause))
 		p.absent = true
 		return nil
 	}
@@ -83,7 +82,7 @@ func (p *opening) replaceDamaged(cause error) error {
 		}
 		return p.load()
 	}
-	if err := p.rebuild(h, end, boltName+" is", aside); err != nil {
+	if err := p.rebuild(h, end, p.backendName()+" is", aside); err != nil {
 		return errors.Join(cause, err)
 	}
 	return nil
@@ -130,18 +129,15 @@ func (p *opening) rebuild(h *archive.History, end uint64, what string, aside fun
 	from, n := past.From, past.Records
 	m := &p.manifest.m
 	sealed := m.Sealed && end == m.Floor && h.Last() == end
-	temp := p.path(rebuildName)
-	if err = errors.Join(writeBackend(p.ctx, past, temp, m.StoreID, sealed), past.Close()); err != nil {
-		if rerr := os.Remove(temp); !errors.Is(rerr, fs.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
-		return p.cannotBuild(err)
+	temp := p.path(p.backendName() + rebuildEnd)
+	if err = errors.Join(writeBackend(p.ctx, past, p.opt.Backend, temp, m.StoreID, sealed), past.Close()); err != nil {
+		return p.cannotBuild(errors.Join(err, os.RemoveAll(temp)))
 	}
 	if aside != nil {
 		err = aside()
 	}
 	if err == nil {
-		err = os.Rename(temp, p.path(boltName))
+		err = os.Rename(temp, p.path(p.backendName()))
 	}
 	if err == nil {
 		err = syncDir(p.opt.Dir)
@@ -165,7 +161,7 @@ func (p *opening) cannotBuild(err error) error {
 	case errors.Is(err, ErrDamaged):
 	case errors.Is(err, archive.ErrBase), errors.Is(err, archive.ErrReach), errors.Is(err, ErrNoBody), errors.As(err, &corrupt):
 		return &DamageError{
-			File: p.path(boltName), What: "missing or damaged, and what it would be rebuilt from is damaged too", Err: err,
+			File: p.path(p.backendName()), What: "missing or damaged, and what it would be rebuilt from is damaged too", Err: err,
 			Lost: "the state that the records built which are no longer in the log", Do: Advice(p.opt.Dir),
 		}
 	}
@@ -174,11 +170,11 @@ func (p *opening) cannotBuild(err error) error {
 
 // writeBackend makes a backend file with the state. One that is there is what a
 // crash left of an earlier try, and is replaced.
-func writeBackend(ctx context.Context, past *Past, path string, store [16]byte, sealed bool) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func writeBackend(ctx context.Context, past *Past, kind, path string, store [16]byte, sealed bool) error {
+	if err := os.RemoveAll(path); err != nil {
 		return err
 	}
-	s, err := bbolt.Open(path, bbolt.Options{Create: true})
+	s, err := openStore(kind, path, storeOptions{create: true})
 	if err != nil {
 		return fmt.Errorf("%w: backend: %w", ErrCreate, err)
 	}
@@ -216,11 +212,15 @@ func Quarantine(dir, name string) (string, error) {
 // ReplaceBackend makes the state the backend of a data directory, in place of
 // the one that is there, whose name its file takes when it is whole.
 func (p *Past) ReplaceBackend(ctx context.Context, dir string, store [16]byte) error {
-	temp := filepath.Join(dir, rebuildName)
-	if err := writeBackend(ctx, p, temp, store, false); err != nil {
+	kind, path := BackendBbolt, BackendFile(dir)
+	if m, _, err := ReadManifest(dir); err == nil {
+		kind, path = StoreFile(dir, &m)
+	}
+	temp := path + rebuildEnd
+	if err := writeBackend(ctx, p, kind, temp, store, false); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, BackendFile(dir)); err != nil {
+	if err := os.Rename(temp, path); err != nil {
 		return fmt.Errorf("recovery: rebuild the backend: %w", err)
 	}
 	return syncDir(dir)

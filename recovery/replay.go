@@ -21,10 +21,10 @@ func (p *opening) load() error {
 	m, err := core.Load(t.scan, p.mark.Applied, p.mark.LogTime)
 	t.stop()
 	if err != nil {
-		return p.refuseStore(p.path(boltName), err)
+		return p.refuseStore(p.path(p.backendName()), err)
 	}
 	if t.hash.Bytes() != p.mark.Hash {
-		return p.refuseStore(p.path(boltName), fmt.Errorf("%w: entries are missing or were added: the state hash is %x, at record %d it was %x",
+		return p.refuseStore(p.path(p.backendName()), fmt.Errorf("%w: entries are missing or were added: the state hash is %x, at record %d it was %x",
 			core.ErrEntry, t.hash.Bytes(), p.mark.Applied, p.mark.Hash))
 	}
 	if p.mark.Applied > 0 {

@@ -25,6 +25,7 @@ type State struct {
 	Bodies    *Bodies
 	Compactor *Compactor
 	Archive   *archive.Archive // nil without one
+	mirror    *mirror          // nil without one
 	Manifest  Manifest         // as Open left it
 	Report    Report
 
@@ -51,6 +52,7 @@ func (s *State) Close(ctx context.Context) error {
 
 func (s *State) closeAll(ctx context.Context) error {
 	err := s.Compactor.Close(ctx)
+	err = errors.Join(err, s.mirror.close())
 	if err == nil {
 		err = s.seal(ctx)
 	}
@@ -73,4 +75,12 @@ func (s *State) seal(ctx context.Context) error {
 		}
 	}
 	return s.manifest.update(s.Log.Last(), mark.Sealed)
+}
+
+// Mirror says how the second target is; ok is false if there is none.
+func (s *State) Mirror() (status MirrorStatus, ok bool) {
+	if s.mirror == nil {
+		return status, false
+	}
+	return s.mirror.status(), true
 }

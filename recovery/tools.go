@@ -7,7 +7,6 @@ import (
 	"io/fs"
 
 	"github.com/wind-c/comqtt/v3/backends"
-	"github.com/wind-c/comqtt/v3/backends/bbolt"
 	"github.com/wind-c/comqtt/v3/broker/core"
 )
 
@@ -33,8 +32,8 @@ type Backend struct {
 // OpenBackend reads the backend of a data directory, without changing it. The
 // error is fs.ErrNotExist if there is none, or one of those of Open.
 func OpenBackend(ctx context.Context, dir string, m *Manifest) (*Backend, error) {
-	path := BackendFile(dir)
-	s, err := bbolt.Open(path, bbolt.Options{ReadOnly: true})
+	kind, path := StoreFile(dir, m)
+	s, err := openStore(kind, path, storeOptions{readOnly: true})
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -99,7 +98,11 @@ func (b *Backend) Close() error { return b.store.Close() }
 // SealBackend says in the backend of a data directory that no log beyond its
 // state exists: the next start begins one there.
 func SealBackend(ctx context.Context, dir string) error {
-	s, err := bbolt.Open(BackendFile(dir), bbolt.Options{})
+	kind, path := BackendBbolt, BackendFile(dir)
+	if m, _, merr := ReadManifest(dir); merr == nil {
+		kind, path = StoreFile(dir, &m)
+	}
+	s, err := openStore(kind, path, storeOptions{})
 	if err != nil {
 		return fmt.Errorf("recovery: seal the backend: %w", err)
 	}

@@ -46,7 +46,7 @@ func Refused(err error) bool {
 func (s *Store) explain(what string, err error) error {
 	text := err.Error()
 	switch {
-	case errors.Is(err, rdb.ErrClosed):
+	case s.closing.Load(), errors.Is(err, rdb.ErrClosed):
 		return backends.ErrClosed
 	case strings.HasPrefix(text, "WRONGTYPE"), strings.Contains(text, "Operation against a key holding the wrong kind"):
 		return fmt.Errorf("redis: %s %s: %w: %w", what, s.name, backends.ErrNotStore, err)

@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	rdb "github.com/redis/go-redis/v9"
@@ -37,6 +39,10 @@ type Options struct {
 
 	// Epoch is how often the broker has started, see doc.go.
 	Epoch uint64
+
+	// ReadOnly looks at what is there and takes nothing: a broker goes on with
+	// it meanwhile.
+	ReadOnly bool
 }
 
 // Store is the keys of one prefix. Make one with Open.
@@ -49,9 +55,11 @@ type Store struct {
 
 	meta, keys, data, stage string
 
-	// life is held shared by whatever uses the client and exclusively by Close.
-	life   sync.RWMutex
-	closed bool
+	// life is held shared by whatever uses the client and exclusively by Close,
+	// which sets closing first: calls that are under way end with ErrClosed.
+	life    sync.RWMutex
+	closed  bool
+	closing atomic.Bool
 
 	mu      sync.Mutex // one Commit, Attach or Check at a time
 	store   string     // id the keys have, in hexadecimal
@@ -68,6 +76,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	rdb.SetLogger(silent{}) // its lines would stand beside the log; errors say the same
 	tag := "{" + t.prefix + "}:"
 	s := &Store{
 		name: t.name, o: o, owner: newToken(), client: t.dial(), scripts: newScripts(),
@@ -78,6 +87,12 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	}
 	return s, nil
 }
+
+// silent is the logger of the client.
+type silent struct{}
+
+// Printf does nothing.
+func (silent) Printf(context.Context, string, ...any) {}
 
 func newToken() string {
 	var b [16]byte
@@ -108,8 +123,7 @@ func (s *Store) Attach(ctx context.Context) (backends.Mark, error) {
 		return m, backends.ErrClosed
 	}
 	want := storeName(s.o.StoreID)
-	reply, err := s.scripts.attach.Run(ctx, s.client, []string{s.meta, s.keys, s.data},
-		want, s.owner, strconv.FormatUint(s.o.Epoch, 10), newToken()).Slice()
+	reply, err := s.take(ctx, want)
 	if err != nil {
 		return m, s.explain("attach to", err)
 	}
@@ -127,6 +141,41 @@ func (s *Store) Attach(ctx context.Context) (backends.Mark, error) {
 	}
 	s.token, s.store, s.applied, s.asked = f[0], f[1], m.Applied, ""
 	return m, nil
+}
+
+// Clear removes all pairs and the mark, if the keys are as this Store left them.
+// It is for keys that were damaged.
+func (s *Store) Clear(ctx context.Context) error {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return backends.ErrClosed
+	case s.o.ReadOnly:
+		return fmt.Errorf("redis: clear %s: %w", s.name, backends.ErrReadOnly)
+	}
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	if err := s.client.Unlink(ctx, s.meta, s.keys, s.data).Err(); err != nil {
+		return s.explain("clear", err)
+	}
+	return nil // the next call finds out, as after a FLUSHALL
+}
+
+// take runs the script of Attach, or only looks.
+func (s *Store) take(ctx context.Context, want string) ([]any, error) {
+	if !s.o.ReadOnly {
+		return s.scripts.attach.Run(ctx, s.client, []string{s.meta, s.keys, s.data},
+			want, s.owner, strconv.FormatUint(s.o.Epoch, 10), newToken()).Slice()
+	}
+	reply, err := s.client.HMGet(ctx, s.meta, "token", "store", "applied", "mark", "owner", "epoch", "format").Result()
+	if err == nil && reply[0] == nil {
+		err = fmt.Errorf("no keys with this prefix: %w", fs.ErrNotExist)
+	}
+	return reply, err
 }
 
 // fields makes strings of a reply; what is missing is empty.
@@ -193,6 +242,9 @@ func (s *Store) Commit(ctx context.Context, b *backends.Batch, m backends.Mark) 
 	defer s.mu.Unlock()
 	if s.closed {
 		return backends.ErrClosed
+	}
+	if s.o.ReadOnly {
+		return fmt.Errorf("redis: commit to %s: %w", s.name, backends.ErrReadOnly)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -359,14 +411,16 @@ func (s *Store) lookup(ctx context.Context, keys [][]byte) (values []any, stored
 }
 
 // Close closes the connections, see [backends.Store].
+// Calls under way may hang for as long as the server does: they are cut off.
 func (s *Store) Close() error {
+	var err error
+	if !s.closing.Swap(true) {
+		err = s.client.Close()
+	}
 	s.life.Lock()
 	defer s.life.Unlock()
-	if s.closed {
-		return nil
-	}
 	s.closed = true
-	if err := s.client.Close(); err != nil {
+	if err != nil {
 		return fmt.Errorf("redis: close %s: %w", s.name, err)
 	}
 	return nil

@@ -123,7 +123,7 @@ func (t *target) single(text string) error {
 	}
 	minTLS(o.TLSConfig)
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.DisableIdentity, o.ContextTimeoutEnabled = true, true
+	o.DisableIdentity, o.ContextTimeoutEnabled, o.DialerRetries = true, true, 1
 	t.dial = func() rdb.UniversalClient { return rdb.NewClient(o) }
 	return nil
 }
@@ -140,7 +140,7 @@ func (t *target) failover(text string) error {
 		o.PoolSize = poolSize
 	}
 	minTLS(o.TLSConfig)
-	o.DisableIdentity, o.ContextTimeoutEnabled = true, true
+	o.DisableIdentity, o.ContextTimeoutEnabled, o.DialerRetries = true, true, 1
 	t.dial = func() rdb.UniversalClient { return rdb.NewFailoverClient(o) }
 	return nil
 }
@@ -158,7 +158,7 @@ func (t *target) cluster(text string) error {
 	}
 	minTLS(o.TLSConfig)
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.DisableIdentity, o.ContextTimeoutEnabled = true, true
+	o.DisableIdentity, o.ContextTimeoutEnabled, o.DialerRetries = true, true, 1
 	t.dial = func() rdb.UniversalClient { return rdb.NewClusterClient(o) }
 	return nil
 }

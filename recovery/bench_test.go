@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/wind-c/comqtt/v3/backends"
+	"github.com/wind-c/comqtt/v3/session"
 	"github.com/wind-c/comqtt/v3/wal"
 	"github.com/wind-c/comqtt/v3/wal/record"
 )
@@ -104,6 +105,62 @@ func BenchmarkOpen_Load(b *testing.B) {
 		b.StartTimer()
 	}
 	b.ReportMetric(messages*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+}
+
+// BenchmarkOpen_Sessions measures a start after a clean stop with 100 000
+// sessions that are away, each with a subscription and ten messages of its own.
+func BenchmarkOpen_Sessions(b *testing.B) {
+	const sessions, each, atOnce = 100_000, 10, 1000
+	d := newDriver(b, Options{Dir: filepath.Join(fastDir(b), "data"), Sync: wal.SyncNever})
+	d.open()
+	for first := 0; first < sessions; first += atOnce {
+		name := func(i int) string { return fmt.Sprint("client-", first+i) }
+		d.logEach(atOnce, func(i int) []byte {
+			d.conn++
+			c := record.Connect{
+				Epoch: record.NewEpoch(d.s.Report.Boot, d.conn), ClientID: []byte(name(i)), Version: 5,
+				Expiry: session.Forever, ReceiveMaximum: 100,
+			}
+			return c.AppendTo(nil)
+		})
+		d.logEach(atOnce, func(i int) []byte {
+			s := d.ref.SessionOf(name(i))
+			r := record.Subscribe{Session: s.ID, Epoch: s.Epoch, PacketID: 1, Filters: []record.Filter{{Name: []byte(name(i)), Options: 1}}}
+			return r.AppendTo(nil)
+		})
+		d.logEach(atOnce, func(i int) []byte {
+			s := d.ref.SessionOf(name(i))
+			r := record.Disconnect{Session: s.ID, Epoch: s.Epoch}
+			return r.AppendTo(nil)
+		})
+		d.logEach(atOnce*each, func(i int) []byte { return publish(name(i%atOnce), 1, false, make([]byte, 100)) })
+		d.checkpoint()
+	}
+	d.close()
+	for b.Loop() {
+		s, err := Open(b.Context(), d.opt)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if s.Report.Queued != sessions*each || s.Report.Sessions != sessions {
+			b.Fatalf("%d sessions, %d queued", s.Report.Sessions, s.Report.Queued)
+		}
+		if err := s.Close(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/start")
+}
+
+// logEach logs n records as one frame.
+func (d *driver) logEach(n int, rec func(i int) []byte) {
+	recs := make([][]byte, n)
+	for i := range recs {
+		recs[i] = rec(i)
+	}
+	d.log(recs...)
 }
 
 // BenchmarkCheckpoint_Queued measures what 100 000 messages queued for an absent

@@ -34,6 +34,8 @@ func (s *Server) Patrol() {
 // Applying does fn as the apply loop applies a frame of two records from the
 // fifth on.
 func (s *Server) Applying(fn func()) {
+	s.lane.applying.Lock()
+	defer s.lane.applying.Unlock()
 	defer s.evidence(&round{first: 5, n: 2})
 	fn()
 }

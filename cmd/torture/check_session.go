@@ -182,6 +182,8 @@ func (c *Checker) connack(p *peer, e *Event) {
 	case !e.Present:
 		c.newSession(p)
 		c.abandon(p)
+	case p.expiry == 0: // the last one ended with its connection: a CONNECT without answer has begun this one
+		c.newSession(p)
 	case p.doubt:
 		c.lapse(p)
 	default:

@@ -113,6 +113,25 @@ func TestCleanHistoriesPass(t *testing.T) {
 			at=1100 e#2 < END
 			at=6000 e#3 > CONNECT expiry=2
 			e#3 < CONNACK`,
+		"a session that ended with its connection, a CONNECT without answer begins a new one": subscribed + `
+			s#1 > DISCONNECT
+			s#1 < END graceful
+			s#2 > CONNECT clean expiry=0
+			s#2 < CONNACK
+			s#2 > SUBSCRIBE id=1 qos=2 filter=t/#
+			s#2 < SUBACK id=1 code=2 filter=t/#
+			p#1 > PUBLISH id=1 qos=1 msg=p:1:t/a:1
+			p#1 < PUBACK id=1
+			s#2 < PUBLISH id=7 qos=1 msg=p:1:t/a:1
+			s#2 > DISCONNECT
+			s#2 < END graceful
+			s#3 > CONNECT expiry=4294967295
+			- KILL
+			p#1 < END
+			s#3 < END
+			- READY
+			s#4 > CONNECT expiry=4294967295
+			s#4 < CONNACK present`,
 		"a session that a crash has prolonged, resumed before anybody else has noticed the restart": `
 			e#1 > CONNECT expiry=2
 			e#1 < CONNACK

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/wind-c/comqtt/v3/backends/redis"
+	"github.com/wind-c/comqtt/v3/recovery"
 	"github.com/wind-c/comqtt/v3/wal"
 	"github.com/wind-c/comqtt/v3/wal/record"
 )
@@ -14,9 +16,13 @@ import (
 // in ./comqtt-data that lets nobody in: set AllowAnonymous or an Authenticator.
 type Options struct {
 	DataDir string       // data directory; empty = ./comqtt-data
-	Backend string       // "bbolt" (default) or "memory"
+	Backend string       // "bbolt" (default), "badger", "memory", or the URL of a Redis mirror beside bbolt
 	Sync    wal.SyncMode // when an acknowledgement is on stable storage; zero = before it leaves
 	Version string       // reported to people; empty = "dev"
+
+	// Mirror is a second target beside the backend, a Redis server. Setting
+	// Backend to its URL sets Mirror.URL.
+	Mirror recovery.MirrorOptions
 
 	// LogEngine is who writes the log: wal.EngineTidwall or wal.EngineNative.
 	// Empty is the default of package wal. Each opens the other's logs.
@@ -152,8 +158,13 @@ func (o Options) withDefaults() (Options, error) {
 	switch {
 	case err != nil:
 		return o, fmt.Errorf("%w: log engine: %w", ErrOptions, err)
-	case o.Backend != "bbolt" && o.Backend != "memory":
-		return o, fmt.Errorf("%w: backend %q: have bbolt and memory", ErrOptions, o.Backend)
+	case redis.IsURL(o.Backend):
+		if err := redis.CheckURL(o.Backend); err != nil {
+			return o, fmt.Errorf("%w: backend: %w", ErrOptions, err)
+		}
+		o.Mirror.URL, o.Backend = o.Backend, recovery.BackendBbolt
+	case o.Backend != recovery.BackendBbolt && o.Backend != recovery.BackendBadger && o.Backend != recovery.BackendMemory:
+		return o, fmt.Errorf("%w: backend %q: have bbolt, badger, memory and redis://", ErrOptions, o.Backend)
 	case l.MaxPacketSize > MaxPacketSizeLimit:
 		return o, fmt.Errorf("%w: maximum packet size %d: at most %d", ErrOptions, l.MaxPacketSize, MaxPacketSizeLimit)
 	case l.MaxPacketBeforeAuth > l.MaxPacketSize:

@@ -203,6 +203,7 @@ func (s *Server) recover(ctx context.Context) error {
 	o.Archive = recovery.ArchiveOptions{
 		On: !s.opts.NoArchive, Age: s.opts.ArchiveAge, Bytes: s.opts.ArchiveBytes, Free: s.free,
 	}
+	o.Mirror = s.opts.Mirror
 	o.WAL.OnFailure = func(err error) { s.fail(fmt.Errorf("broker: write the log: %w", err)) }
 	var err error
 	if o.WAL.Engine, err = wal.EngineNamed(s.opts.LogEngine); err != nil {

@@ -65,6 +65,12 @@ func StoreFile(dir string, m *Manifest) (kind, path string) {
 	return kind, path
 }
 
+// OpenStoreFile opens what StoreFile found for reading. The caller has the lock
+// of the data directory.
+func OpenStoreFile(kind, path string) (backends.Store, error) {
+	return openStore(kind, path, storeOptions{readOnly: true})
+}
+
 // held returns the name of a backend on disk that the directory has, "" if it
 // has none.
 func (p *opening) held() string {

@@ -297,6 +297,7 @@ func TestMirror_Hangs(t *testing.T) {
 		first := d.s.Log.First()
 		var s MirrorStatus
 		for tried := d.s.mirror.status().Failures + 4; s.State != MirrorAway || s.Failures < tried; s = d.s.mirror.status() {
+			srv.Signal(syscall.SIGSTOP) // again and again: others may wake up what is stopped
 			d.traffic(50)
 			d.flush()
 			d.checkBackend()

@@ -124,9 +124,17 @@ func TestKill(t *testing.T) {
 			}
 		}
 		_ = cmd.Wait() // killed
+		r, rerr := badger.Open(dir, badger.Options{ReadOnly: true})
+		if rerr != nil {
+			t.Fatal(rerr)
+		}
+		seen := wantVersion(t, r)
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
 		s := open(t, strings.TrimSuffix(dir, "/state.badger"))
 		got := wantVersion(t, s)
-		if got < done || got > begun {
+		if got < done || got > begun || got != seen {
 			t.Fatalf("round %d: version %d, %d was committed, %d begun", round, got, done, begun)
 		}
 		t.Logf("round %d: killed in commit %d, %d done, found %d", round, begun, done, got)

@@ -34,7 +34,7 @@ func banner(s *settings, r *recovered, a *addresses) string {
 		fmt.Fprintf(&b, "%-11s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("comqtt", "%s", versionLine())
-	line("data", "%s   backend %s", a.data, s.backend)
+	line("data", "%s   backend %s", a.data, s.backendName())
 	if r.created {
 		line("recovered", "nothing: a new data directory")
 	} else {

@@ -113,6 +113,10 @@ func classify(err error) *exitError {
 		return &exitError{exitLocked, err, []string{
 			"another comqtt uses this data directory; stop it, or choose another with --data DIR (COMQTT_DATA)",
 		}}
+	case errors.Is(err, recovery.ErrBackend):
+		return &exitError{exitConfig, err, []string{
+			"nothing was changed; --backend (COMQTT_BACKEND) says which backend to use, and for Redis which server and prefix",
+		}}
 	case errors.Is(err, recovery.ErrCreate), errors.Is(err, fs.ErrPermission):
 		return &exitError{exitCantCreate, err, []string{
 			"the data directory must be writable; choose another with --data DIR (COMQTT_DATA)",

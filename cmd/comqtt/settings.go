@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/wind-c/comqtt/v3/backends/redis"
 	"github.com/wind-c/comqtt/v3/broker/listeners"
 	"github.com/wind-c/comqtt/v3/wal"
 )
@@ -144,8 +145,8 @@ func options(defaultData string) []option {
 			"true or false", truth(func(s *settings) *bool { return &s.anonymous }),
 		},
 		{
-			"backend", "KIND", "bbolt", "where the state is kept: bbolt, or memory (then the log is never shortened)",
-			"bbolt or memory", word(func(s *settings) *string { return &s.backend }, "bbolt", "memory"),
+			"backend", "KIND|URL", "bbolt", "where the state is kept: bbolt, badger, memory (the log is never shortened), or redis://… beside bbolt",
+			"bbolt, badger, memory, or redis://user:password@host:port/db?prefix=name", setBackend,
 		},
 		{
 			"sync", "MODE", "always", "when the log reaches stable storage: always, an interval, never",
@@ -355,6 +356,31 @@ func period(field func(*settings) *time.Duration, none string, least, most time.
 	}
 }
 
+// setBackend takes a word, or the URL of a Redis server.
+func setBackend(s *settings, v string) error {
+	if redis.IsURL(v) {
+		s.backend = v
+		return redis.CheckURL(v)
+	}
+	return word(func(s *settings) *string { return &s.backend }, "bbolt", "badger", "memory")(s, v)
+}
+
+// backendName is the backend as a person may see it, without secrets.
+func (s *settings) backendName() string {
+	if redis.IsURL(s.backend) {
+		return "bbolt, mirror " + redis.Redact(s.backend)
+	}
+	return s.backend
+}
+
+// public returns a value without the secrets it may have.
+func public(option, value string) string {
+	if option == "backend" && strings.Contains(value, "://") {
+		return redis.Redact(value)
+	}
+	return value
+}
+
 func setSwitch(field *bool, v string) error {
 	switch v {
 	case "on":
@@ -438,7 +464,7 @@ func (p *program) readSettings(c *cli.Context, opts []option) (*settings, error)
 			value, source = fmt.Sprint(c.Value(o.name)), "--"+o.name
 		}
 		if err := o.set(s, value); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s: %q is not valid; allowed: %s", source, value, o.allowed))
+			wrong = append(wrong, fmt.Errorf("%s: %q is not valid; allowed: %s", source, public(o.name, value), o.allowed))
 			if strings.HasPrefix(source, "--") {
 				code = exitUsage
 			}

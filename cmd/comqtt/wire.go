@@ -10,6 +10,7 @@ import (
 
 	"github.com/wind-c/comqtt/v3/broker"
 	"github.com/wind-c/comqtt/v3/broker/admin"
+	"github.com/wind-c/comqtt/v3/recovery"
 )
 
 const (
@@ -133,22 +134,37 @@ func (b *brokerServer) describe(st admin.Status) admin.Status {
 	if total := b.toReplay.Load(); total > 0 {
 		st.Percent = int(100 * b.replayed.Load() / total)
 	}
-	recovery := admin.Check{Name: "recovery", Detail: "under way"}
+	found := admin.Check{Name: "recovery", Detail: "under way"}
 	if st.State != admin.Recovering {
 		r := b.Recovered()
-		recovery.OK, recovery.Detail = true, r.String()
+		found.OK, found.Detail = true, r.String()
 	}
 	working := st.State == admin.Ready || st.State == admin.Stopping
 	st.Checks = append(st.Checks,
-		recovery,
+		found,
 		admin.Check{Name: "log", OK: working, Detail: fmt.Sprintf(
 			"records %d to %d, sync %s", info.LogFirst, info.LogLast, b.s.sync)},
 		admin.Check{Name: "backend", OK: working, Detail: fmt.Sprintf(
-			"%s, state up to record %d", b.s.backend, info.Applied)},
+			"%s, state up to record %d", b.s.backendName(), info.Applied)},
 		b.archiveCheck(working),
 		admin.Check{Name: "clients", OK: working, Detail: fmt.Sprintf("%d connected", info.Connected)},
 	)
+	if m, on := b.MirrorInfo(); on {
+		st.Checks = append(st.Checks, mirrorCheck(&m))
+	}
 	return st
+}
+
+// mirrorCheck says how the second target is. One that is away is no reason to
+// take the broker out of service.
+func mirrorCheck(m *recovery.MirrorStatus) admin.Check {
+	c := admin.Check{Name: "mirror", OK: m.State != recovery.MirrorAway && m.State != recovery.MirrorRefused}
+	c.Detail = fmt.Sprintf("%s %s, state up to record %d; %d keys wait, %d commits, %d failures, %d fills",
+		m.Name, m.State, m.Applied, m.Waiting, m.Commits, m.Failures, m.Fills)
+	if !c.OK {
+		c.Detail += fmt.Sprintf("; for %v: %v", m.Age.Round(time.Second), m.Err)
+	}
+	return c
 }
 
 // archiveCheck says how far back the archive reaches. One that fails is no

@@ -43,7 +43,8 @@ func (b *backend) drop() error {
 // openBackend opens the backend, if there is one. check says whether every page
 // and every seal of the file is verified, whatever its size.
 func (d *Dir) openBackend(ctx context.Context, check bool) (*backend, error) {
-	b := &backend{path: recovery.BackendFile(d.path)}
+	kind, path := recovery.StoreFile(d.path, &d.manifest)
+	b := &backend{path: path}
 	if d.memoryBackend() {
 		return b, nil
 	}
@@ -56,13 +57,13 @@ func (d *Dir) openBackend(ctx context.Context, check bool) (*backend, error) {
 	}
 	b.size = info.Size()
 	d.progress("read backend", 0, b.size)
-	s, err := bbolt.Open(b.path, bbolt.Options{ReadOnly: true})
+	s, err := recovery.OpenStoreFile(kind, b.path)
 	if err != nil {
 		return b, d.refuse(b, err)
 	}
 	b.store = s
-	if check && b.size > bbolt.DefaultPreread {
-		if err := s.Check(ctx); err != nil {
+	if bolt, ok := s.(*bbolt.Store); ok && check && b.size > bbolt.DefaultPreread {
+		if err := bolt.Check(ctx); err != nil {
 			return b, errors.Join(d.refuse(b, err), b.drop())
 		}
 	}

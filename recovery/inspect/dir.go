@@ -91,7 +91,7 @@ func (d *Dir) identify() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("inspect: read manifest: %w", err)
 	}
-	if !exists(recovery.BackendFile(d.path)) && !exists(recovery.LogDir(d.path)) {
+	if !exists(d.backendFile()) && !exists(recovery.LogDir(d.path)) {
 		return &NothingError{What: d.path + " holds no data of a broker: no MANIFEST, no log, no backend"}
 	}
 	d.manifestErr = &recovery.DamageError{
@@ -109,6 +109,12 @@ func exists(path string) bool {
 
 // Close gives the lock back.
 func (d *Dir) Close() error { return d.look.Release() }
+
+// backendFile returns the path of the backend, whether it is there or not.
+func (d *Dir) backendFile() string {
+	_, path := recovery.StoreFile(d.path, &d.manifest)
+	return path
+}
 
 // memoryBackend says that the log is the only copy of the state.
 func (d *Dir) memoryBackend() bool { return d.manifest.Backend == recovery.BackendMemory }

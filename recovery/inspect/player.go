@@ -73,7 +73,7 @@ func (p *player) explain(err error) error {
 		return fmt.Errorf("%w: %w", recovery.ErrVersion, err)
 	case errors.Is(err, core.ErrGap) && p.machine.Applied() == 0:
 		return &recovery.DamageError{
-			File: recovery.BackendFile(p.dir.path), What: "missing or empty, and the log does not begin with record 1", Err: err,
+			File: p.dir.backendFile(), What: "missing or empty, and the log does not begin with record 1", Err: err,
 			Lost: "the state that the earlier records built",
 		}
 	}

@@ -162,7 +162,7 @@ func (c *verifier) openAndLoad() (err error) {
 	const name = "backend"
 	c.b, err = c.openBackend(c.ctx, true)
 	if err != nil {
-		return c.v.bad(c.ctx, name, recovery.BackendFile(c.path), err)
+		return c.v.bad(c.ctx, name, c.backendFile(), err)
 	}
 	switch {
 	case c.memoryBackend():

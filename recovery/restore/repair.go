@@ -212,7 +212,7 @@ func (p *Plan) withoutBackend() error {
 	if err := past.Close(); err != nil {
 		return err
 	}
-	name := filepath.Base(recovery.BackendFile(p.Dir))
+	name := filepath.Base(storeFile(p.Dir))
 	if p.broken == nil {
 		p.find("the backend is missing, and the log begins with record %d", p.in.First)
 	}
@@ -274,7 +274,7 @@ func (p *Plan) log(applied uint64, state *core.Machine) error {
 	if applied > p.in.Last { // the log ends before the backend does
 		p.Lost = lossOf(state, applied+1, durable, remains)
 		p.moveSegments(0, len(p.in.Segments), "move the log away: the backend reaches further than its intact part")
-		p.step(func() error { return recovery.SealBackend(p.ctx, p.Dir) }, p.existing(filepath.Base(recovery.BackendFile(p.Dir))),
+		p.step(func() error { return recovery.SealBackend(p.ctx, p.Dir) }, p.existing(filepath.Base(storeFile(p.Dir))),
 			"begin a new log after record %d, where the backend ends", applied)
 		p.writeManifestSealed(applied)
 		return nil
@@ -438,4 +438,14 @@ func copyAside(dir, name string) error {
 		return fmt.Errorf("restore: quarantine: %w", err)
 	}
 	return nil
+}
+
+// storeFile returns the path of the backend of a data directory.
+func storeFile(dir string) string {
+	m, _, err := recovery.ReadManifest(dir)
+	if err != nil {
+		return recovery.BackendFile(dir)
+	}
+	_, path := recovery.StoreFile(dir, &m)
+	return path
 }

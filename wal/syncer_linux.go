@@ -27,27 +27,23 @@ type syncer struct {
 	resfd    uint32   // its descriptor
 }
 
-// iocb is struct iocb of linux/aio_abi.h on little-endian machines.
-type iocb struct {
-	data    uint64
-	key     uint32
-	rwFlags uint32
-	opcode  uint16
-	prio    int16
-	fd      uint32
-	buf     uint64
-	bytes   uint64
-	offset  int64
-	_       uint64
-	flags   uint32
-	resfd   uint32
+// iocb is struct iocb of linux/aio_abi.h on little-endian machines, and ioEvent
+// its struct io_event, in words of 64 bits.
+type (
+	iocb    [8]uint64
+	ioEvent [4]uint64
+)
+
+// fdsyncOf is the request for an fdatasync of fd that raises the eventfd resfd.
+func fdsyncOf(fd, resfd uint32) *iocb {
+	return &iocb{
+		2: iocbFdsync | uint64(fd)<<32,       // aio_lio_opcode, aio_reqprio, aio_fildes
+		7: iocbFlagResfd | uint64(resfd)<<32, // aio_flags, aio_resfd
+	}
 }
 
-// ioEvent is struct io_event of the same header.
-type ioEvent struct {
-	data, obj uint64
-	res, res2 int64
-}
+// result is the field res: what fdatasync would return, an errno negated.
+func (e *ioEvent) result() int64 { return int64(e[2]) }
 
 const (
 	iocbFdsync    = 3 // IOCB_CMD_FDSYNC
@@ -113,7 +109,7 @@ func (s *syncer) submit(f *os.File) error {
 	}
 	var errno syscall.Errno
 	err = conn.Control(func(fd uintptr) {
-		op := &iocb{opcode: iocbFdsync, fd: uint32(fd), flags: iocbFlagResfd, resfd: s.resfd}
+		op := fdsyncOf(uint32(fd), s.resfd)
 		_, _, errno = syscall.RawSyscall(syscall.SYS_IO_SUBMIT, s.context, 1, uintptr(unsafe.Pointer(&op)))
 	})
 	if err == nil && errno != 0 {
@@ -136,8 +132,8 @@ func (s *syncer) wait() error {
 		return errno
 	case n != 1:
 		return fmt.Errorf("io_getevents: %d events of 1", n)
-	case event.res < 0:
-		return syscall.Errno(-event.res)
+	case event.result() < 0:
+		return syscall.Errno(-event.result())
 	}
 	return nil
 }

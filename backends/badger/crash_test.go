@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -89,6 +92,29 @@ func wantVersion(t *testing.T, s backends.Store) int {
 	return int(m.Applied)
 }
 
+// files lists the files of a directory with their sizes and checksums.
+func files(t *testing.T, dir string) string {
+	t.Helper()
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, d := range names {
+		f, err := os.Open(filepath.Join(dir, d.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := crc32.NewIEEE()
+		n, err := io.Copy(sum, io.LimitReader(f, 64<<20))
+		if err = errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%s %d %x\n", d.Name(), n, sum.Sum32())
+	}
+	return b.String()
+}
+
 // TestKill kills a process in the middle of commits of several transactions
 // each, and looks at what is there.
 func TestKill(t *testing.T) {
@@ -124,6 +150,7 @@ func TestKill(t *testing.T) {
 			}
 		}
 		_ = cmd.Wait() // killed
+		before := files(t, dir)
 		r, rerr := badger.Open(dir, badger.Options{ReadOnly: true})
 		if rerr != nil {
 			t.Fatal(rerr)
@@ -131,6 +158,9 @@ func TestKill(t *testing.T) {
 		seen := wantVersion(t, r)
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
+		}
+		if after := files(t, dir); after != before {
+			t.Fatalf("reading has changed the files:\n%s\nwas\n%s", after, before)
 		}
 		s := open(t, strings.TrimSuffix(dir, "/state.badger"))
 		got := wantVersion(t, s)

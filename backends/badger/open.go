@@ -52,8 +52,8 @@ type Options struct {
 	Create bool
 
 	// ReadOnly opens for reading, with a shared lock: for tools, while no
-	// broker runs. After a crash badger itself may need to write: then the
-	// error says so.
+	// broker runs. After a crash badger itself needs to write: it gets a copy in
+	// the directory for temporary files, of all but the tables.
 	ReadOnly bool
 
 	// Preread is the size in bytes of all tables up to which Open verifies
@@ -71,6 +71,8 @@ type Options struct {
 
 	// Logger gets badger's warnings and errors. nil = none.
 	Logger *slog.Logger
+
+	look bool // a private copy is opened: no table may be removed
 }
 
 func (o *Options) fill() {
@@ -110,11 +112,20 @@ func Open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.db, err = openDB(path, &o, size <= o.Preread); err != nil {
-		return nil, err
+	s.db, err = openDB(path, &o, size <= o.Preread)
+	if o.ReadOnly && mustRepair(err) {
+		if s.temp, err = privateCopy(path); err != nil {
+			return nil, err
+		}
+		copied := o
+		copied.ReadOnly, copied.look = false, true
+		s.db, err = openDB(s.temp, &copied, size <= o.Preread)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.removeTemp())
 	}
 	if err := s.begin(); err != nil {
-		return nil, errors.Join(err, s.db.Close())
+		return nil, errors.Join(err, s.db.Close(), s.removeTemp())
 	}
 	if !o.ReadOnly {
 		s.startCleaning(o.CleanEvery)
@@ -131,6 +142,10 @@ func openDB(path string, o *Options, verify bool) (db *bdb.DB, err error) {
 		WithValueThreshold(valueLimit).WithValueLogFileSize(valueFile).
 		WithSyncWrites(!o.ReadOnly).WithNumVersionsToKeep(1).WithDetectConflicts(false).
 		WithReadOnly(o.ReadOnly).WithMetricsEnabled(false).WithLogger(logger{o.Logger})
+	if o.look {
+		// A compaction would empty the tables it has replaced, through the links.
+		bo = bo.WithNumCompactors(0).WithNumLevelZeroTables(1 << 20).WithNumLevelZeroTablesStall(1 << 21)
+	}
 	if verify {
 		bo = bo.WithChecksumVerificationMode(options.OnTableRead)
 	}

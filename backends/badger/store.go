@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ var _ backends.Store = (*Store)(nil)
 // Store is one open directory. Make one with Open.
 type Store struct {
 	path     string
+	temp     string // the copy that is looked at instead; "" = none
 	readOnly bool
 	reserve  int64
 	db       *bdb.DB
@@ -349,10 +351,17 @@ func (s *Store) Close() error {
 		s.stopCleaning()
 		s.cleaning.Wait()
 	}
-	if err := s.db.Close(); err != nil {
+	if err := errors.Join(s.db.Close(), s.removeTemp()); err != nil {
 		return fmt.Errorf("badger: close %s: %w", s.path, err)
 	}
 	return nil
+}
+
+func (s *Store) removeTemp() error {
+	if s.temp == "" {
+		return nil
+	}
+	return os.RemoveAll(s.temp)
 }
 
 // usable says whether a call may go on. The caller holds life.

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -15,6 +16,10 @@ import (
 // MigrationFile is in a data directory while a migration fills it: the
 // directory has no manifest then, and Open refuses it.
 const MigrationFile = "MIGRATION"
+
+// ErrMigrating says that a migration into a data directory has not ended. It is
+// in a *DamageError.
+var ErrMigrating = errors.New("a migration into this directory has not ended")
 
 // TipOptions says whose newest state OpenTip builds.
 type TipOptions struct {
@@ -113,7 +118,7 @@ func (p *opening) migrating() error {
 		return nil //nolint:nilerr // not there
 	}
 	return &DamageError{
-		File: p.path(MigrationFile), What: "the migration into this directory has not ended",
+		File: p.opt.Dir, What: "half made", Err: ErrMigrating,
 		Lost: "nothing: the source has everything", Do: "comqtt migrate run --resume, with the same --from and --to; or remove the directory",
 	}
 }

@@ -18,6 +18,7 @@ func OpenReader(ctx context.Context, url string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	rdb.SetLogger(silent{})
 	tag := "{" + t.prefix + "}:"
 	s := &Store{
 		name: t.name, owner: newToken(), client: t.dial(), scripts: newScripts(),

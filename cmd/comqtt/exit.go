@@ -97,6 +97,8 @@ func classify(err error) *exitError {
 		return &exitError{exitConfig, err, []string{
 			"the data is intact; start the newer version of comqtt that wrote it",
 		}}
+	case errors.Is(err, recovery.ErrMigrating):
+		return &exitError{code: exitDamaged, err: err}
 	case errors.Is(err, recovery.ErrDamaged), errors.As(err, &corrupt), errors.Is(err, wal.ErrStray),
 		errors.Is(err, backends.ErrDamaged), errors.Is(err, backends.ErrNotStore):
 		return &exitError{exitDamaged, err, []string{

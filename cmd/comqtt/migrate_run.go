@@ -109,7 +109,7 @@ func writeMigration(w io.Writer, r *migrate.Report, o *migrate.Options) {
 	for _, text := range r.Warnings {
 		fmt.Fprintf(t, "warning\t%s\n", text)
 	}
-	fmt.Fprintf(t, "next\t%s\n", safe(serveAfter(o)))
+	fmt.Fprintf(t, "next\t%s\n", serveAfter(o))
 	_ = t.Flush() // to the buffer of the output, which keeps errors
 }
 
@@ -119,13 +119,15 @@ func elapsed(seconds float64) string {
 
 // serveAfter is the command that serves what was migrated.
 func serveAfter(o *migrate.Options) string {
+	from, to, dir := safe(o.From.String()), safe(o.To.String()), safe(o.To.Dir)
 	switch {
 	case o.To.Dir == "" && o.From.Dir == "":
-		return "comqtt migrate run --from " + o.To.String() + " --to bbolt://DIR"
+		return "comqtt migrate run --from " + to + " --to bbolt://DIR"
 	case o.To.Dir == "":
-		return "comqtt serve --data " + o.From.Dir + " --backend " + o.To.String()
+		_, dir, _ = strings.Cut(from, "://")
+		return "comqtt serve --data " + dir + " --backend " + to
 	case o.To.Kind != migrate.KindBbolt:
-		return "comqtt serve --data " + o.To.Dir + " --backend " + o.To.Kind
+		return "comqtt serve --data " + dir + " --backend " + o.To.Kind
 	}
-	return "comqtt serve --data " + o.To.Dir
+	return "comqtt serve --data " + dir
 }

@@ -251,7 +251,12 @@ func TestRecoveryPage(t *testing.T) {
 // transcriptOf returns a part of a script with the command that printed it: the
 // last comqtt command before the script compares its output with the part.
 func transcriptOf(script, part string) (string, error) {
-	a, err := txtar.ParseFile(filepath.Join("testdata/recovery", script+".txtar"))
+	return transcriptIn("testdata/recovery", script, part)
+}
+
+// transcriptIn is transcriptOf for the scripts of a folder.
+func transcriptIn(folder, script, part string) (string, error) {
+	a, err := txtar.ParseFile(filepath.Join(folder, script+".txtar"))
 	if err != nil {
 		return "", err
 	}
@@ -277,5 +282,5 @@ func transcriptOf(script, part string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("testdata/recovery/%s.txtar compares nothing with %s", script, part)
+	return "", fmt.Errorf("%s/%s.txtar compares nothing with %s", folder, script, part)
 }

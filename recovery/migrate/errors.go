@@ -29,7 +29,7 @@ var (
 	// ErrSpace says that the target has not enough room.
 	ErrSpace = errors.New("migrate: not enough space at the target")
 
-	// ErrUnreachable says that a server did not answer.
+	// ErrUnreachable says that a server did not answer, or refused the password.
 	ErrUnreachable = errors.New("migrate: cannot be reached")
 
 	// ErrDiffer is what every *DiffError is, and what a target that does not

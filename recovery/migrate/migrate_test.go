@@ -141,7 +141,7 @@ func TestEveryPair(t *testing.T) {
 					t.Errorf("%+v", r)
 				}
 				equal(t, origin, target)
-				if to == KindBbolt {
+				if to != KindRedis {
 					serves(t, target, r.Source)
 				}
 			})

@@ -254,11 +254,14 @@ func (c *bodyChecker) end() error {
 	return &recovery.DamageError{File: c.name, What: fmt.Sprintf("the body of message %d is missing", c.left[0].id)}
 }
 
-// unreachable tells a server that did not answer from one that did.
+// unreachable marks the errors of a server that did not answer, or lets nobody
+// in.
 func unreachable(err error) error {
 	var op *net.OpError
 	var lookup *net.DNSError
-	if errors.As(err, &op) || errors.As(err, &lookup) || os.IsTimeout(err) || strings.Contains(fmt.Sprint(err), "i/o timeout") {
+	said := fmt.Sprint(err)
+	refused := strings.Contains(said, "WRONGPASS") || strings.Contains(said, "NOAUTH") || strings.Contains(said, "NOPERM")
+	if errors.As(err, &op) || errors.As(err, &lookup) || os.IsTimeout(err) || strings.Contains(said, "i/o timeout") || refused {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	return err

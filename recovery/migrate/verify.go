@@ -83,14 +83,14 @@ func (c *Comparison) Difference() error {
 }
 
 func (c *Comparison) compare(ctx context.Context, a, b *source, o *VerifyOptions) error {
+	if c.Source.Index != c.Target.Index {
+		return &DiffError{"the last record in the state", fmt.Sprint(c.Source.Index), fmt.Sprint(c.Target.Index)}
+	}
 	if a.hash != b.hash {
 		if err := firstDifference(a, b); err != nil {
 			return err
 		}
 		return &DiffError{"the state hash", id(a.hash).String(), id(b.hash).String()}
-	}
-	if c.Source.Index != c.Target.Index {
-		return &DiffError{"the last record in the state", fmt.Sprint(c.Source.Index), fmt.Sprint(c.Target.Index)}
 	}
 	if b.store == nil || b.tip.Records > 0 { // what its log holds, its backend does not have
 		c.Warnings = append(c.Warnings, "the target's log has records that its backend does not have: bodies are compared by their checksums only")

@@ -107,6 +107,11 @@ func Open(path string, o Options) (*Store, error) {
 		}
 		return nil, fmt.Errorf("badger: open: %w", err)
 	}
+	if !o.ReadOnly {
+		if err := removeUnborn(path); err != nil {
+			return nil, err
+		}
+	}
 	s := &Store{path: path, readOnly: o.ReadOnly, reserve: o.Reserve, readers: map[uint64]int{}}
 	size, err := tableBytes(path)
 	if err != nil {

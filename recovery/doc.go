@@ -4,7 +4,8 @@
 //	DIR/LOCK          flock; the process id of the holder
 //	DIR/MANIFEST      identities, hash key, floor; MANIFEST.old is the one before
 //	DIR/wal/          the log, package wal
-//	DIR/state.bbolt   the backend, package backends/bbolt
+//	DIR/state.bbolt   the backend, package backends/bbolt; or
+//	DIR/state.badger  package backends/badger
 //
 //	  broker's apply loop                          this package
 //	  ───────────────────                          ────────────
@@ -99,6 +100,13 @@
 // seconds in the usual case. The marks in the log close that after 50 ms of
 // idleness. With the memory backend only the manifest's floor stands against
 // it, which is written at each start and stop.
+//
+// # The mirror
+//
+// A second target, a Redis server, beside the backend: see mirror. The committer
+// tells it which keys it has changed; everything else is its own goroutine's
+// business, and nothing here waits for it. The order of the crash argument stays
+// as it is: the mirror's mark never names a record above the backend's.
 //
 // # The memory backend
 //

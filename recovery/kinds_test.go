@@ -15,7 +15,7 @@ func TestBadger(t *testing.T) {
 	d.open()
 	d.connect("away", nil)
 	d.subscribe("away", "a")
-	for round := range 3 {
+	for round := range 2 {
 		d.traffic(50)
 		d.flush()
 		d.checkBackend()

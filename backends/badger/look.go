@@ -32,7 +32,7 @@ func privateCopy(path string) (dir string, err error) {
 	for _, d := range names {
 		from, to := filepath.Join(path, d.Name()), filepath.Join(dir, d.Name())
 		switch {
-		case err != nil || d.IsDir() || d.Name() == "LOCK":
+		case err != nil || d.IsDir():
 		case filepath.Ext(d.Name()) == ".sst":
 			err = os.Symlink(from, to)
 		default:
@@ -56,6 +56,9 @@ func copySparse(from, to string) error {
 	info, err := in.Stat()
 	if err != nil {
 		return err
+	}
+	if info.Size() == 0 && filepath.Ext(from) == ".vlog" { // one that badger had no time to begin
+		return nil
 	}
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -212,7 +212,7 @@ func TestMigrationKilled(t *testing.T) {
 	}
 	const seed = 20261126
 	rnd := rand.New(rand.NewPCG(seed, seed))
-	k := killer{t: t, program: link, source: source, before: before}
+	k := killer{t: t, program: link, source: source, before: before, kills: kills}
 	for round := 0; k.killed < kills; round++ {
 		kind := []string{"bbolt", "badger"}[round%2]
 		k.target = kind + "://" + filepath.Join(dir, fmt.Sprint("target", round))
@@ -245,15 +245,15 @@ type killer struct {
 	t                       *testing.T
 	program, source, before string
 	target                  string
+	kills                   int // that are wanted
 	killed, half, whole     int
 	took                    time.Duration // by the run that ended last
 }
 
 // once runs the migration, kills it perhaps, and says whether it is done.
 func (k *killer) once(rnd *rand.Rand) bool {
-	if k.took == 0 {
-		k.took = 2 * time.Second
-	}
+	const least = 400 * time.Millisecond // so that a run that resumes near the end does not make all others short
+	k.took = max(k.took, least)
 	cmd := k.command("run", "--yes", "--resume", "--quiet", "--batch", "32KiB")
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -261,7 +261,11 @@ func (k *killer) once(rnd *rand.Rand) bool {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	fuse := time.NewTimer(time.Duration(rnd.Int64N(int64(k.took))))
+	delay := time.Duration(rnd.Int64N(int64(k.took)))
+	if k.killed >= k.kills {
+		delay = time.Hour // enough: this one may end
+	}
+	fuse := time.NewTimer(delay)
 	defer fuse.Stop()
 	select {
 	case err := <-ended:

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -83,9 +84,20 @@ func (r *rig) write(n int) {
 	}
 }
 
+// pass is what the targets' progress brings about. Passed would wake the
+// archive's goroutine a second time, whenever it comes to it.
 func (r *rig) pass() {
-	r.a.Passed(r.log.Last())
+	r.a.target.Store(r.log.Last())
 	r.a.Step()
+}
+
+func TestArchive_PassedWakes(t *testing.T) {
+	r := newRig(t, nil)
+	r.write(100)
+	r.a.Passed(r.log.Last())
+	for r.a.Stats().Segments == 0 {
+		runtime.Gosched()
+	}
 }
 
 // checkHistory replays everything from a record on.

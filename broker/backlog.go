@@ -120,7 +120,7 @@ func (s *Server) pumpBacklog(c *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.out.backlog) > 0 && !c.closed {
-		if c.out.window.Queued() > 0 { // goes on when that is sent
+		if !c.takesMore() { // goes on with an acknowledgement
 			return
 		}
 		if c.out.size() >= s.opts.Limits.OutboxBytes {
@@ -145,6 +145,16 @@ func (s *Server) pumpBacklog(c *conn) {
 		c.out.backlog = c.out.backlog[1:]
 	}
 	c.out.backlog, c.out.held, c.out.inHeld = nil, nil, 0
+}
+
+// aheadOfWindow is how many messages of a backlog may wait for the window. It is
+// more than 0 so that what needs no identifier gets past them.
+const aheadOfWindow = 1024
+
+// takesMore reports whether the backlog may go on although messages wait for
+// the window. The caller holds c.mu.
+func (c *conn) takesMore() bool {
+	return c.out.window.Queued() < aheadOfWindow && c.out.queued <= c.srv.opts.Limits.EphemeralQueueBytes/2
 }
 
 // sendWaiting sends a message that waited behind retained ones.

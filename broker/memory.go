@@ -368,7 +368,7 @@ func (c *conn) acknowledgeMemory(acks []packets.Ack) error {
 			c.srv.drained(c)
 		}
 	}
-	if len(o.backlog) > 0 && o.window.Queued() == 0 && !o.stalled {
+	if len(o.backlog) > 0 && o.window.Queued() <= aheadOfWindow/2 && !o.stalled {
 		c.srv.drained(c)
 	}
 	return nil

@@ -93,7 +93,7 @@ func (s *Server) sendScan(c *conn, sc *scan) bool {
 		case c.out.size() >= s.opts.Limits.OutboxBytes:
 			c.out.stalled = true
 			return false
-		case r.QoS > 0 && len(c.out.window.Inflight()) >= c.windowSize():
+		case r.QoS > 0 && !c.takesMore():
 			return false // goes on with an acknowledgement
 		case !s.sendRetained(c, r, deadline):
 			ids := make([]uint64, 0, readAhead)

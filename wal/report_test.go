@@ -102,7 +102,9 @@ func TestMessages(t *testing.T) {
 func TestScanAnyStoreBehindDamage(t *testing.T) {
 	eachEngine(t, func(t *testing.T, options optionsFunc) {
 		o := options(t)
-		disk, segs, _ := threeSegments(t, o, func(*Log) {})
+		var l *Log
+		disk, segs, _ := threeSegments(t, o, func(open *Log) { l = open })
+		mustClose(t, l) // an engine may still prepare files
 		b := bytes.Clone(disk[segs[0].Name])
 		b[5] ^= 1
 		disk.with(segs[0].Name, b).write(t, o.Dir)

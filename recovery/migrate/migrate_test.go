@@ -392,7 +392,14 @@ func TestSourcesThatAreRefused(t *testing.T) {
 	try("no server", mustURL(t, "redis://127.0.0.1:1/0"), ErrUnreachable)
 
 	rotten := story(t, inspecttest.Options{})
-	flip(t, recovery.BackendFile(rotten.Dir), 3*4096+100)
+	file := recovery.BackendFile(rotten.Dir)
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 2*4096 + 100; at < int(info.Size()); at += 4096 { // each page, since some are free
+		flip(t, file, at)
+	}
 	try("a rotten backend", rotten, backends.ErrDamaged)
 	cut := story(t, inspecttest.Options{})
 	if err := os.RemoveAll(recovery.LogDir(cut.Dir)); err != nil {

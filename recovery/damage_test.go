@@ -204,7 +204,8 @@ func (d *driver) crash2(t *testing.T, to string) *driver {
 	copyDir(t, d.opt.Dir, to)
 	c := newDriver(t, d.opt)
 	c.opt.Dir = to
-	c.now, c.conn, c.acked, c.history = d.now, d.conn, d.acked, slices.Clone(d.history)
+	c.now.Store(d.now.Load())
+	c.conn, c.acked, c.history = d.conn, d.acked, slices.Clone(d.history)
 	return c
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/wind-c/comqtt/v3/backends"
@@ -35,7 +36,7 @@ type driver struct {
 	opt  Options
 	s    *State
 	ref  *core.Machine
-	now  int64
+	now  atomic.Int64 // log time; the archive looks at it too
 	conn uint32
 	fx   core.Effects
 
@@ -56,8 +57,9 @@ const start2026 = 1_767_225_600_000
 
 // newDriver returns a driver for a directory that no driver has seen.
 func newDriver(t tester, o Options) *driver {
-	d := &driver{t: t, opt: o, ref: core.New(), now: start2026}
-	d.opt.Clock = func() int64 { return d.now }
+	d := &driver{t: t, opt: o, ref: core.New()}
+	d.now.Store(start2026)
+	d.opt.Clock = func() int64 { return d.now.Load() }
 	d.opt.WrapStore = func(s backends.Store) backends.Store {
 		d.gate = &gateStore{Store: s}
 		return d.gate
@@ -76,7 +78,7 @@ func (d *driver) open() {
 		d.t.Fatalf("open: %v", err)
 	}
 	d.s = s
-	d.now = max(d.now, s.Report.LogTime)
+	d.now.Store(max(d.now.Load(), s.Report.LogTime))
 	d.catchUp()
 	d.compare()
 }
@@ -135,14 +137,13 @@ func diffStates(got, want *core.Machine) string {
 // log commits records as one frame and applies them, as the broker does.
 func (d *driver) log(recs ...[]byte) uint64 {
 	d.t.Helper()
-	d.now++
-	f := wal.Frame{Time: d.now, Term: 1}
+	f := wal.Frame{Time: d.now.Add(1), Term: 1}
 	for _, rec := range recs {
 		f.Body = wal.AppendRecord(f.Body, rec)
 		f.Count++
 	}
 	for _, rec := range recs {
-		d.history = append(d.history, logged{bytes.Clone(rec), d.now})
+		d.history = append(d.history, logged{bytes.Clone(rec), f.Time})
 	}
 	if err := d.s.Log.Commit(&f); err != nil {
 		d.t.Fatalf("commit: %v", err)
@@ -388,7 +389,8 @@ func (d *driver) crash(to string, wait bool) *driver {
 	copyDir(d.t, d.opt.Dir, to)
 	c := newDriver(d.t, d.opt)
 	c.opt.Dir, c.opt.WAL.Hooks = to, nil
-	c.now, c.conn, c.acked = d.now, d.conn, d.acked
+	c.conn, c.acked = d.conn, d.acked
+	c.now.Store(d.now.Load())
 	c.history = slices.Clone(d.history)
 	return c
 }
@@ -415,7 +417,7 @@ func (d *driver) openCrashed() {
 			d.t.Fatalf("reference: record %d: %v", i+1, err)
 		}
 	}
-	d.now = max(d.now, s.Report.LogTime)
+	d.now.Store(max(d.now.Load(), s.Report.LogTime))
 	d.catchUp()
 	d.compare()
 }

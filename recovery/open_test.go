@@ -137,23 +137,23 @@ func TestOpen_Time(t *testing.T) {
 	d.open()
 	traffic(d)
 	d.close()
-	logTime := d.now
+	logTime := d.now.Load()
 
-	d.now = logTime - 3*24*time.Hour.Milliseconds()
+	d.now.Store(logTime - 3*24*time.Hour.Milliseconds())
 	d.open()
 	if r := d.s.Report; r.LogTime != logTime || r.TimeJump != -72*time.Hour {
 		t.Fatalf("log time %d after %d, jump %v", r.LogTime, logTime, r.TimeJump)
 	}
 	d.close()
 
-	d.now = logTime + 23*time.Hour.Milliseconds()
+	d.now.Store(logTime + 23*time.Hour.Milliseconds())
 	d.open()
-	if r := d.s.Report; r.LogTime != d.now || r.TimeJump != 0 {
-		t.Fatalf("log time %d at %d, jump %v", r.LogTime, d.now, r.TimeJump)
+	if r := d.s.Report; r.LogTime != d.now.Load() || r.TimeJump != 0 {
+		t.Fatalf("log time %d at %d, jump %v", r.LogTime, d.now.Load(), r.TimeJump)
 	}
 	d.close()
 
-	d.now += 25 * time.Hour.Milliseconds()
+	d.now.Add(25 * time.Hour.Milliseconds())
 	d.open()
 	if r := d.s.Report; r.TimeJump != 25*time.Hour {
 		t.Fatalf("jump %v, want 25h", r.TimeJump)

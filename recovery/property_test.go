@@ -181,7 +181,7 @@ func (w *world) adminOp() {
 			w.log(r.AppendTo(nil))
 		}
 	default:
-		w.now += int64(w.n("seconds", 1, 4000)) * 1000
+		w.now.Add(int64(w.n("seconds", 1, 4000)) * 1000)
 		w.log(record.Tick{}.AppendTo(nil))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ type rig struct {
 	opt    recovery.Options
 	s      *recovery.State
 	rnd    *rand.Rand
-	now    int64
+	now    atomic.Int64 // log time; the archive looks at it too
 	conn   uint32
 	fx     core.Effects
 	hashes map[uint64][16]byte
@@ -44,11 +45,12 @@ func newRig(t *testing.T, seed uint64) *rig {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(base) }) // of a test
 	r := &rig{
-		t: t, dir: filepath.Join(base, "data"), rnd: rand.New(rand.NewPCG(seed, 1)), now: 1_767_225_600_000,
+		t: t, dir: filepath.Join(base, "data"), rnd: rand.New(rand.NewPCG(seed, 1)),
 		hashes: map[uint64][16]byte{}, times: map[uint64]int64{},
 	}
+	r.now.Store(1_767_225_600_000)
 	r.opt = recovery.Options{
-		Dir: r.dir, SegmentSize: 4096, Clock: func() int64 { return r.now },
+		Dir: r.dir, SegmentSize: 4096, Clock: func() int64 { return r.now.Load() },
 		Archive: recovery.ArchiveOptions{On: true, Tick: time.Hour, Rest: time.Nanosecond},
 	}
 	r.opt.WAL.IdleMark = -1
@@ -63,7 +65,8 @@ func (r *rig) open() {
 	if err != nil {
 		r.t.Fatalf("open: %v", err)
 	}
-	r.s, r.now = s, max(r.now, s.Report.LogTime)
+	r.s = s
+	r.now.Store(max(r.now.Load(), s.Report.LogTime))
 }
 
 // stop ends in good order.
@@ -80,8 +83,7 @@ func (r *rig) stop() {
 
 func (r *rig) log(rec []byte) uint64 {
 	r.t.Helper()
-	r.now += 7
-	f := wal.Frame{Time: r.now, Term: 1, Count: 1, Body: wal.AppendRecord(nil, rec)}
+	f := wal.Frame{Time: r.now.Add(7), Term: 1, Count: 1, Body: wal.AppendRecord(nil, rec)}
 	if err := r.s.Log.Commit(&f); err != nil {
 		r.t.Fatal(err)
 	}
@@ -96,7 +98,7 @@ func (r *rig) log(rec []byte) uint64 {
 func (r *rig) note() uint64 {
 	at := r.s.Machine.Applied()
 	r.hashes[at] = r.s.Machine.Hash(&r.s.Manifest.HashKey).Bytes()
-	r.times[at] = r.now
+	r.times[at] = r.now.Load()
 	return at
 }
 

@@ -158,7 +158,9 @@
 // A Log may be used by many goroutines. Writers share one mutex, held across
 // the sync with SyncAlways; readers never wait for it. The Log owns at most two
 // goroutines, the interval syncer and the idle marker, and the native engine one
-// that makes segments; Close waits for them.
+// that makes segments; Close waits for them. On Linux a sync holds no thread up:
+// the kernel carries it out and wakes the goroutine, see syncer.
+//
 // Two Logs on one directory are refused with ErrLocked, also in one process: the
 // lock is a flock on the directory.
 //
